@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,6 +39,14 @@ _DATA_ONLY = frozenset({"content-length", "deleted", "etag", "x-static-large-obj
 
 _OF_THE_BYTES = frozenset({"content-length", "etag", "x-static-large-object", "x-timestamp"})
 """Headers that describe the bytes, besides system metadata: they fall when a job has written."""
+
+_TIMESTAMP = re.compile(r"[0-9]{10}\.[0-9]{5}(?:_[0-9a-f]{1,16})?")
+_FORMS = {
+    "X-Timestamp": _TIMESTAMP,
+    "Content-Type-Timestamp": _TIMESTAMP,
+    "X-Delete-At": re.compile(r"[0-9]{1,10}"),
+}
+"""Headers that Swift's object server parses without a net."""
 
 _NS = 1_000_000_000
 
@@ -319,7 +328,7 @@ def describe(stamp: Stamp, ctime_ns: int, blobs: Blobs, defaults: Defaults) -> O
     elif layer.stamp != stamp:
         view = ObjectView(Origin.CHANGED, _changed(layer, stamp, seen, defaults.content_type))
     elif "X-Timestamp" in layer.headers:
-        view = ObjectView(Origin.SWIFT, {**layer.headers, **layer.system, "Content-Length": str(stamp.size_bytes)})
+        view = ObjectView(Origin.SWIFT, _fresh(layer, stamp, defaults.content_type))
     else:
         view = ObjectView(Origin.POSIX, _hashed(layer, stamp, seen, defaults.content_type))
     if meta is not None and meta.inode == stamp.inode and _is_in_force(meta, view):
@@ -360,6 +369,12 @@ def listing_row(view: ObjectView) -> Row:
         if key.lower().startswith(OVERRIDE_PREFIX):
             found[key[len(OVERRIDE_PREFIX) :].lower()] = value
     return Row(int(found["size"]), found["content-type"], found["etag"])
+
+
+def _fresh(layer: DataLayer, stamp: Stamp, content_type: str) -> dict[str, str]:
+    """The data layer of a file whose bytes are those that PUT wrote."""
+    headers = {"Content-Type": content_type, **layer.headers, **layer.system}
+    return {**headers, "Content-Length": str(stamp.size_bytes)}
 
 
 def _bare(stamp: Stamp, seen: str, content_type: str) -> dict[str, str]:
@@ -420,6 +435,8 @@ def _headers(document: dict[str, Any], key: str, *, trusted: bool) -> dict[str, 
     for name, value in found.items():
         if not isinstance(value, str) or any(char in name + value for char in "\r\n\0"):
             raise CorruptMetadataError(f"header {name!r} is no header")
+        if name in _FORMS and not _FORMS[name].fullmatch(value):
+            raise CorruptMetadataError(f"{name} is {value!r}")
     return {name: value for name, value in found.items() if not (trusted and is_system(name))}
 
 
