@@ -8,6 +8,7 @@ Rule 2: temporary files lie beside their destination (same MDT, same project quo
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 RESERVED = b".lustack"
 """The reserved directory at the root of a device, mode 0700."""
@@ -21,14 +22,35 @@ SIDECARS = RESERVED + b"/sidecars"
 HIDDEN_CONTAINERS = RESERVED + b"/reserved"
 """Containers that Swift's own middleware makes (their names start with NUL), below `<account>/<container>`."""
 
-ATTRIBUTE_DATA = "user.lustack.data"
-ATTRIBUTE_DATA_SYSTEM = "trusted.lustack.data"
-ATTRIBUTE_META = "user.lustack.meta"
-ATTRIBUTE_META_SYSTEM = "trusted.lustack.meta"
-ATTRIBUTE_SLASH = "user.lustack.slash"
-ATTRIBUTE_PLAIN = "user.lustack.plain"
 ATTRIBUTE_MADE = "user.lustack.made"
+"""On a directory that a PUT made on demand: the last DELETE in it may remove it."""
+
 ATTRIBUTE_TWINS = "user.lustack.twins"
+"""On a container's directory: names in it may lie at their twin's place."""
+
+
+class AttributeNames(NamedTuple):
+    """The attributes that hold the metadata of one object; see `lustack.mapping.metadata.Blobs`."""
+
+    data: str
+    data_system: str
+    meta: str
+    meta_system: str
+
+
+def _attribute_names(word: str) -> AttributeNames:
+    user, system = "user.lustack." + word, "trusted.lustack." + word
+    return AttributeNames(user + "data", system + "data", user + "meta", system + "meta")
+
+
+FILE_ATTRIBUTES = _attribute_names("")
+"""On a regular file: the object that it is."""
+
+SLASH_ATTRIBUTES = _attribute_names("slash.")
+"""On a directory `a`: the object `a/`."""
+
+PLAIN_ATTRIBUTES = _attribute_names("plain.")
+"""On a directory `a`: the object `a` of type application/directory."""
 
 
 def object_hash(account: str, container: str, name: str) -> str:
