@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target does all of its own set-up on a fresh Debian 12 or Ubuntu 24.04 (as root or with sudo), asks nothing,
+# and is quick when the set-up is already there.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The interpreter for the virtual environment, the directory that `make run` serves, where `make install` puts it.
+PYTHON ?= python3
+DIR ?= ./lustack-data
+PREFIX ?= /usr/local
+export PYTHON
+
+BIN := .venv/bin
+TOX := $(BIN)/tox run --quiet
+SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
+
+.PHONY: help run demo test test-all lint unit functional coverage torture dev install clean
+
+help:  ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+.venv/.ready-%: $(SETUP)
+	@tools/bootstrap.sh $*
+
+run: .venv/.ready-run  ## serve ./lustack-data as Swift and S3 on this machine (another directory: DIR=...)
+	@exec $(BIN)/lustack serve $(DIR)
+
+demo: .venv/.ready-demo  ## show and check the whole way: Swift, S3 and plain files are the same
+	@$(BIN)/python tests/demo/run.py
+
+lint: .venv/.ready-test  ## style, types, imports, sizes
+	@$(TOX) -e lint
+
+unit: .venv/.ready-test  ## the quick tests
+	@$(TOX) -e unit
+
+functional: .venv/.ready-test  ## the tests with real servers
+	@$(TOX) -e functional
+
+coverage: .venv/.ready-test  ## every line and branch was reached by unit and functional tests
+	@$(TOX) -e coverage
+
+test: .venv/.ready-test .venv/.ready-demo  ## everything that CI runs; stops at the first failure
+	@for step in lint unit functional coverage demo; do \
+	    echo "== make $$step"; \
+	    $(MAKE) --no-print-directory $$step || { echo "== FAILED: make $$step"; exit 1; }; \
+	done; \
+	echo "== passed: lint, unit, functional, coverage, demo"
+
+torture: .venv/.ready-dev  ## kill processes at random under load, for long; then check that nothing is lost
+	@$(BIN)/python tests/torture/run.py
+
+test-all: test torture  ## everything
+
+dev: .venv/.ready-dev  ## a virtual environment to work in: .venv
+
+install:  ## install the command lustack below /usr/local (another place: PREFIX=...)
+	@VENV=$(abspath $(PREFIX))/lib/lustack tools/bootstrap.sh install
+	@mkdir -p $(PREFIX)/bin && ln -sfn $(abspath $(PREFIX))/lib/lustack/bin/lustack $(PREFIX)/bin/lustack
+	@echo "lustack: installed $(PREFIX)/bin/lustack"
+
+clean:  ## remove what was built and downloaded; data directories stay
+	@rm -rf .venv .tox .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache build dist
+	@find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
