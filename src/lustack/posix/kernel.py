@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system calls that Python does not offer, and nothing else.
+
+Rule 1: this is the only file of `lustack.posix` that knows system call numbers and the bytes of structs.
+Rule 2: a call fails with the `OSError` of its errno; EINTR is called again, as Python itself does (PEP 475).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable
+from typing import Final
+
+RESOLVE_NO_XDEV: Final = 0x01
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
+"""Source: linux/openat2.h:26-32."""
+
+LUSTRE_SUPER_MAGIC: Final = 0x0BD00BD0
+"""`f_type` of a Lustre client mount. Source: measured, statfs(2) on Lustre 2.17."""
+
+# struct open_how { u64 flags; u64 mode; u64 resolve; }. Source: linux/openat2.h, openat2(2).
+_OPEN_HOW: Final = struct.Struct("=QQQ")
+# One number on every architecture but alpha. Source: asm-generic/unistd.h, __NR_openat2.
+_NR_OPENAT2: Final = 437
+# Source: linux/falloc.h:5, fallocate(2).
+_FALLOC_FL_KEEP_SIZE: Final = 0x01
+# struct statfs is 120 bytes on 64-bit Linux; f_type is its first field, the magic fits 32 bits. Source:
+# statfs(2).
+_STATFS_BYTES: Final = 256
+_F_TYPE: Final = struct.Struct("=I")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_openat2 = _libc["syscall"]
+_openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
+_openat2.restype = ctypes.c_long
+
+_fallocate = _libc["fallocate"]
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_fallocate.restype = ctypes.c_int
+
+_fstatfs = _libc["fstatfs"]
+_fstatfs.argtypes = (ctypes.c_int, ctypes.c_char_p)
+_fstatfs.restype = ctypes.c_int
+
+
+def openat2(dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
+    """Open below a descriptor, restricted by `resolve`; the path must hold no NUL (C would end it there).
+
+    Returns:
+        a new descriptor, which is close-on-exec only if `flags` say so.
+
+    Raises:
+        OSError: with the errno of the kernel. ENOSYS: the kernel is older than 5.6.
+    """
+    how = _OPEN_HOW.pack(flags, mode, resolve)
+    while True:
+        fd: int = _openat2(_NR_OPENAT2, dirfd, path, how, 24)
+        if fd >= 0:
+            return fd
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code), path)
+
+
+def fallocate_keep_size(fd: int, size_bytes: int) -> None:
+    """Reserve the first `size_bytes` of a file without changing its length; never emulated by writing.
+
+    Raises:
+        OSError: EOPNOTSUPP where the file system cannot, ENOSPC or EDQUOT where there is no room.
+    """
+    call_again_when_interrupted(lambda: _fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size_bytes))
+
+
+def filesystem_type(fd: int) -> int:
+    """The `f_type` of the file system behind a descriptor (O_PATH is enough), as fstatfs(2) tells it."""
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    call_again_when_interrupted(lambda: _fstatfs(fd, buffer))
+    return int(_F_TYPE.unpack_from(buffer)[0])
+
+
+def call_again_when_interrupted(call: Callable[[], int]) -> None:
+    """Make a call that answers 0 or sets errno, again as long as errno is EINTR.
+
+    Raises:
+        OSError: with the errno that the call left.
+    """
+    while call() != 0:
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
