@@ -239,7 +239,11 @@ def parse_data(data: bytes, data_system: bytes | None, *, trusted: bool) -> Data
     """
     document = _parse(data)
     stamp = document.get("stamp")
-    if not isinstance(stamp, list) or len(stamp) != len(Stamp.__dataclass_fields__) or not all(map(_is_number, stamp)):
+    if (
+        not isinstance(stamp, list)
+        or len(stamp) != len(Stamp.__dataclass_fields__)
+        or not all(map(_is_number, stamp))
+    ):
         raise CorruptMetadataError("the stamp is not four numbers")
     layer = DataLayer(Stamp(*stamp), _headers(document, "headers", trusted=trusted))
     if document.get("system") is True and trusted:
@@ -353,7 +357,9 @@ class Defaults:
 
 def with_etag(view: ObjectView, etag: str) -> ObjectView:
     """The same object now that the MD5 of its bytes is known."""
-    data = {key: value for key, value in view.data.items() if key not in (S3_ETAG_HEADER, _OVERRIDE_ETAG_HEADER)}
+    data = {
+        key: value for key, value in view.data.items() if key not in (S3_ETAG_HEADER, _OVERRIDE_ETAG_HEADER)
+    }
     return replace(view, data={**data, "ETag": etag})
 
 

@@ -112,7 +112,9 @@ def steps(name: str) -> list[Step]:
 
 def directory_steps(name: str) -> list[Step]:
     """The places of every component of a directory: `name` is an object name without its trailing slash."""
-    return [_step(component, Kind.DIRECTORY) for component in name.encode("utf-8", "surrogateescape").split(b"/")]
+    return [
+        _step(component, Kind.DIRECTORY) for component in name.encode("utf-8", "surrogateescape").split(b"/")
+    ]
 
 
 def account_path(account: str) -> RelPath:

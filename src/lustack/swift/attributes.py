@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads what an object carries, and writes it.
+
+Here HTTP's strings (bytes as Latin-1, PEP 3333) and the native text of `lustack.mapping.metadata` meet.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lustack.mapping import content_types, metadata
+from lustack.mapping.metadata import Blobs, DataLayer, Defaults, MetaLayer, ObjectView, Stamp
+from lustack.posix.errors import CorruptAttributeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lustack.mapping.layout import AttributeNames
+    from lustack.posix.xattrs import AttributeStore
+    from lustack.swift.placement import Found
+
+_NOT_STORED = frozenset({"content-length", "name"})
+
+
+def stamp_of(found: Found) -> Stamp:
+    """The bytes that are there now. A marker has none, and its directory's times mean nothing."""
+    if found.place.is_marker:
+        return Stamp(found.status.st_ino, 0, 0)
+    return file_stamp(found.status)
+
+
+def file_stamp(status: os.stat_result) -> Stamp:
+    """The stamp of a regular file."""
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def to_native(headers: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata of the object server -> what is stored."""
+    return {
+        _native(key): _native(str(value)) for key, value in headers.items() if key.lower() not in _NOT_STORED
+    }
+
+
+def to_http(headers: Mapping[str, str]) -> dict[str, str]:
+    """What is stored -> metadata of the object server."""
+    return {_http(key): _http(value) for key, value in headers.items()}
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The metadata of the objects of one device.
+
+    Attributes:
+        store: where attributes and what overflows them are.
+        trusted: whether system metadata goes to `trusted.*`.
+    """
+
+    store: AttributeStore
+    trusted: bool
+
+    def view(self, found: Found, name: str, now_ns: int) -> ObjectView:
+        """An object as it is.
+
+        Args:
+            found: the object.
+            name: its name, for the Content-Type of a file of a job.
+            now_ns: the time of the request.
+        """
+        blobs, problem = self.blobs(found.fd, found.place.attributes)
+        defaults = Defaults(now_ns, content_types.guess(name), self.trusted)
+        view = metadata.describe(stamp_of(found), found.status.st_ctime_ns, blobs, defaults)
+        if problem:
+            return ObjectView(view.origin, view.data, view.meta, (*view.problems, problem))
+        return view
+
+    def blobs(self, fd: int, names: AttributeNames) -> tuple[Blobs, str]:
+        """The blobs of an object, and a sentence if one of them is damaged: then none counts."""
+        try:
+            data, meta = self.store.read(fd, names.data), self.store.read(fd, names.meta)
+            data_system = self.store.read(fd, names.data_system) if self.trusted and data else None
+            meta_system = self.store.read(fd, names.meta_system) if self.trusted and meta else None
+        except CorruptAttributeError as error:
+            return Blobs(), str(error)
+        return Blobs(data, data_system, meta, meta_system), ""
+
+    def swift_timestamp(self, found: Found) -> str:
+        """When Swift wrote this object, in internal form; empty if a job made it. Later changes by jobs do not count."""
+        blobs, _ = self.blobs(found.fd, found.place.attributes)
+        try:
+            layer = metadata.parse_data(blobs.data or b"", blobs.data_system, trusted=self.trusted)
+        except metadata.CorruptMetadataError:
+            return ""
+        return layer.headers.get("X-Timestamp", "") if layer.stamp.inode == found.status.st_ino else ""
+
+    def write_data(self, fd: int, names: AttributeNames, layer: DataLayer) -> None:
+        """Writes what PUT says; before the file gets its name."""
+        blobs = metadata.render_data(layer, trusted=self.trusted)
+        if blobs.data_system is not None:
+            self.store.write(fd, names.data_system, blobs.data_system)
+        if blobs.data is not None:
+            self.store.write(fd, names.data, blobs.data)
+
+    def write_meta(self, fd: int, names: AttributeNames, layer: MetaLayer) -> None:
+        """Writes what POST says. One attribute decides, so a crash leaves the old or the new."""
+        old, _ = self.blobs(fd, names)
+        try:
+            merged = metadata.merge_meta(self._old_meta(old), layer)
+            blobs = metadata.render_meta(merged, old.meta_system, trusted=self.trusted)
+        except metadata.CorruptMetadataError:
+            blobs = metadata.render_meta(layer, None, trusted=self.trusted)
+        if blobs.meta_system is not None:
+            self.store.write(fd, names.meta_system, blobs.meta_system)
+        if blobs.meta is not None:
+            self.store.write(fd, names.meta, blobs.meta)
+
+    def remove(self, fd: int, names: AttributeNames) -> None:
+        """Removes every attribute of an object, that which makes it one first."""
+        for name in names if self.trusted else (names.data, names.meta):
+            self.store.remove(fd, name)
+
+    def sidecars(self, fd: int, names: AttributeNames) -> list[bytes]:
+        """The sidecars that go with an object."""
+        found = [self.store.sidecar_of(fd, name) for name in names]
+        return [identifier for identifier in found if identifier is not None]
+
+    def _old_meta(self, old: Blobs) -> MetaLayer | None:
+        if old.meta is None:
+            return None
+        return metadata.parse_meta(old.meta, old.meta_system, trusted=self.trusted)
+
+
+def data_layer(stamp: Stamp, headers: Mapping[str, str]) -> DataLayer:
+    """A data layer of native headers, the system's apart."""
+    own = {key: value for key, value in headers.items() if not metadata.is_system(key)}
+    return DataLayer(stamp, own, {key: value for key, value in headers.items() if metadata.is_system(key)})
+
+
+def meta_layer(inode: int, headers: Mapping[str, str]) -> MetaLayer:
+    """A meta layer of native headers, the system's apart."""
+    own = {key: value for key, value in headers.items() if not metadata.is_system(key)}
+    return MetaLayer(inode, own, {key: value for key, value in headers.items() if metadata.is_system(key)})
+
+
+def _native(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # Already native: Swift's own code adds such values now and then.
+        return text
+
+
+def _http(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")

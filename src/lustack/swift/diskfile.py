@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One object as Swift's object server sees it.
+
+The interface is what swift/obj/server.py 2.38 really calls; `swift.obj.diskfile.BaseDiskFile` is the reference for
+its meaning. Opened and read_metadata'd, a disk file describes the file as it was at that moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from swift.common.concurrency import tpool
+from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
+from swift.common.utils import Timestamp
+
+from lustack.mapping.metadata import ObjectView, Origin, with_etag
+from lustack.posix.tree import reopen
+from lustack.swift import attributes, faults, removal
+from lustack.swift.ordering import read_tombstone, write_tombstone
+from lustack.swift.placement import Found, Key, find
+from lustack.swift.reader import PosixDiskFileReader
+from lustack.swift.writer import PosixDiskFileWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from lustack.swift.device import Device
+    from lustack.swift.manager import PosixDiskFileManager
+
+_NS = 1_000_000_000
+
+
+class PosixDiskFile:
+    """One object. Not thread-safe."""
+
+    def __init__(
+        self, manager: PosixDiskFileManager, device: Device, key: Key, *, open_expired: bool = False
+    ) -> None:
+        """Touches nothing yet.
+
+        Args:
+            manager: whose settings apply.
+            device: where it is.
+            key: the object.
+            open_expired: whether an expired object is still shown.
+        """
+        self.manager = manager
+        self.device = device
+        self.key = key
+        self.logger = manager.logger
+        self._open_expired = open_expired
+        self._view: ObjectView | None = None
+        self._merged: dict[str, Any] | None = None
+        self._fd = -1
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.key}>"
+
+    @property
+    def account(self) -> str:
+        """Account name."""
+        return self.key.account
+
+    @property
+    def container(self) -> str:
+        """Container name."""
+        return self.key.container
+
+    @property
+    def obj(self) -> str:
+        """Object name."""
+        return self.key.name
+
+    @property
+    def content_length(self) -> int:
+        """Length in bytes."""
+        return int(self.get_metadata()["Content-Length"])
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """Of the last PUT or POST."""
+        return Timestamp(self.get_metadata()["X-Timestamp"])
+
+    @property
+    def data_timestamp(self) -> Timestamp:
+        """Of the last PUT; of a file of a job, when it was written."""
+        return Timestamp(self._opened().data["X-Timestamp"])
+
+    @property
+    def durable_timestamp(self) -> Timestamp:
+        """The same: what has a name is durable."""
+        return self.data_timestamp
+
+    @property
+    def fragments(self) -> None:
+        """Only erasure coding has any."""
+        return
+
+    @property
+    def content_type(self) -> str:
+        """Content-Type in force."""
+        return str(self.get_metadata()["Content-Type"])
+
+    @property
+    def content_type_timestamp(self) -> Timestamp:
+        """When the Content-Type in force was set."""
+        time_text = self.get_metadata().get("Content-Type-Timestamp", self._opened().data["X-Timestamp"])
+        return Timestamp(time_text)
+
+    def open(self, modernize: bool = False, current_time: Any = None) -> PosixDiskFile:  # noqa: FBT001, FBT002, ARG002 - Swift's signature
+        """Opens the object for reading, as a context manager.
+
+        Raises:
+            DiskFileNotExist: there is none; DiskFileDeleted and DiskFileExpired if it was or is.
+            HTTPException: the file system fails.
+        """
+        self._load(current_time, keep_open=True)
+        return self
+
+    def __enter__(self) -> PosixDiskFile:
+        self._opened()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def read_metadata(self, current_time: Any = None) -> dict[str, Any]:
+        """The metadata of the object, without opening it for its data; raises as `open`."""
+        self._load(current_time, keep_open=False)
+        return self.get_metadata()
+
+    def get_metadata(self) -> dict[str, Any]:
+        """What a GET shows; ETag is None where nobody knows it.
+
+        Raises:
+            DiskFileNotOpen: neither `open` nor `read_metadata` came before.
+        """
+        if self._merged is None:
+            merged = self._opened().merged()
+            self._merged = {"ETag": None, **attributes.to_http(merged)}
+        return self._merged
+
+    def get_datafile_metadata(self) -> dict[str, Any]:
+        """What PUT wrote; raises as `get_metadata`."""
+        return {"ETag": None, **attributes.to_http(self._opened().data)}
+
+    def get_metafile_metadata(self) -> dict[str, Any] | None:
+        """What POST wrote, None if nothing; raises as `get_metadata`."""
+        meta = self._opened().meta
+        return None if meta is None else attributes.to_http(meta)
+
+    def reader(
+        self,
+        keep_cache: bool = False,
+        cooperative_period: int = 0,
+        etag_validate_frac: float = 1,
+        **_: Any,  # noqa: FBT001, FBT002, ARG002 - Swift's signature
+    ) -> PosixDiskFileReader:
+        """The body; it takes the descriptor over."""
+        fd, self._fd = self._fd, -1
+        size = self.content_length
+        return PosixDiskFileReader(
+            fd,
+            size,
+            chunk_bytes=self.manager.disk_chunk_size,
+            cooperative_period=cooperative_period,
+            keep_cache=keep_cache or size < self.manager.keep_cache_size,
+        )
+
+    def writer(self, size: int | None = None) -> PosixDiskFileWriter:
+        """Begins an upload.
+
+        Args:
+            size: bytes to come, None if unknown.
+        """
+        return PosixDiskFileWriter(self, size, self.manager.bytes_per_sync)
+
+    @contextmanager
+    def create(self, size: int | None = None, **_: Any) -> Iterator[PosixDiskFileWriter]:
+        """An open writer that is closed at the end."""
+        writer = self.writer(size)
+        try:
+            yield writer.open()
+        finally:
+            writer.close()
+
+    def write_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """What POST does; an older one than what is there changes nothing.
+
+        Raises:
+            HTTPException: the object went meanwhile (404), or the file system fails.
+        """
+        headers = attributes.to_native(metadata)
+        with faults.writing(self.logger, str(self.key)):
+            if not tpool.execute(self._write_meta, headers):
+                raise faults.http_error("404 Not Found", "The object was removed meanwhile.")
+
+    def delete(self, timestamp: Any) -> None:
+        """Removes the object unless it is newer, and notes when.
+
+        Args:
+            timestamp: of the DELETE.
+
+        Raises:
+            HTTPException: the file system fails.
+        """
+        with faults.writing(self.logger, str(self.key)):
+            tpool.execute(self._delete, Timestamp(timestamp).internal)
+
+    def newest(self, root_fd: int, current: Found | None) -> str:
+        """The newest timestamp that Swift ever gave this name, in internal form, empty if none. Needs the lock."""
+        deleted = read_tombstone(root_fd, self.key.hash) or ""
+        written = self.device.attributes.swift_timestamp(current) if current is not None else ""
+        return max(deleted, written)
+
+    def _opened(self) -> ObjectView:
+        if self._view is None:
+            raise DiskFileNotOpen
+        return self._view
+
+    def _load(self, current_time: Any, *, keep_open: bool) -> None:
+        self._view = self._merged = None
+        now = time.time() if current_time is None else float(current_time)
+        with faults.reading(self.logger, str(self.key)), self.device.root() as root_fd:
+            found = find(root_fd, self.key)
+            if found is None:
+                raise self._missing(root_fd)
+            try:
+                view = self._describe(found, min(now, time.time()))
+                if keep_open:
+                    self._fd = reopen(found.fd, os.O_RDONLY | os.O_NONBLOCK)
+            finally:
+                os.close(found.fd)
+        for problem in view.problems:
+            self.logger.warning("%s: %s. It is served as a bare file.", self.key, problem)
+        self._view = view
+        self._refuse_expired(now)
+
+    def _refuse_expired(self, now: float) -> None:
+        delete_at = self.get_metadata().get("X-Delete-At")
+        if delete_at is None or self._open_expired or int(delete_at) > now:
+            return
+        self.__exit__(None, None, None)
+        raise DiskFileExpired(metadata=self.get_metadata())
+
+    def _missing(self, root_fd: int) -> DiskFileNotExist:
+        deleted = read_tombstone(root_fd, self.key.hash)
+        if deleted is None:
+            return DiskFileNotExist()
+        return DiskFileDeleted(metadata={"X-Timestamp": deleted})
+
+    def _describe(self, found: Found, now: float) -> ObjectView:
+        view = self.device.attributes.view(found, self.key.name, int(now * _NS))
+        size = found.status.st_size
+        if (
+            view.etag is not None
+            or view.origin is Origin.SWIFT
+            or size > self.manager.settings.small_hash_bytes
+        ):
+            return view
+        etag = _hash_small(found)
+        return view if etag is None else with_etag(view, etag)
+
+    def _write_meta(self, headers: dict[str, str]) -> bool:
+        with self.device.root() as root_fd, self.device.locks.hold(root_fd, self.key.hash):
+            found = find(root_fd, self.key)
+            if found is None:
+                return False
+            try:
+                if self.device.attributes.swift_timestamp(found) < headers["X-Timestamp"]:
+                    self._store_meta(found, headers)
+            finally:
+                os.close(found.fd)
+        return True
+
+    def _store_meta(self, found: Found, headers: dict[str, str]) -> None:
+        fd = reopen(found.fd, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            layer = attributes.meta_layer(found.status.st_ino, headers)
+            self.device.attributes.write_meta(fd, found.place.attributes, layer)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _delete(self, timestamp: str) -> None:
+        with self.device.root() as root_fd:
+            directory = self._delete_locked(root_fd, timestamp)
+            if directory is not None:
+                removal.tidy(self.device, root_fd, self.key, directory)
+
+    def _delete_locked(self, root_fd: int, timestamp: str) -> bytes | None:
+        """Returns the directory that held the object, None if nothing was removed."""
+        with self.device.locks.hold(root_fd, self.key.hash):
+            found = find(root_fd, self.key)
+            try:
+                if self.newest(root_fd, found) >= timestamp:
+                    return None
+                write_tombstone(root_fd, self.key.hash, timestamp)
+                if found is None:
+                    return None
+                removal.remove_place(self.device, root_fd, found)
+                return found.place.directory
+            finally:
+                if found is not None:
+                    os.close(found.fd)
+
+
+def _hash_small(found: Found) -> str | None:
+    """MD5 of a small file, None if somebody writes to it meanwhile."""
+    fd = reopen(found.fd, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        content = os.pread(fd, found.status.st_size + 1, 0)
+        is_same = attributes.file_stamp(os.fstat(fd)) == attributes.file_stamp(found.status)
+    finally:
+        os.close(fd)
+    if not is_same or len(content) != found.status.st_size:
+        return None
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

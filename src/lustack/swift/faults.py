@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the file system -> what Swift's object server understands. The only boundary of the storage policy.
+
+| the file system says            | the client gets                                                     |
+|---------------------------------|---------------------------------------------------------------------|
+| ENOSPC, EDQUOT                  | 507 (see below)                                                     |
+| EACCES, EPERM                   | 403                                                                 |
+| ENOENT, ENOTDIR, ELOOP, ESTALE, EXDEV, ENXIO | 404 when reading, 503 when writing (the tree changed meanwhile) |
+| anything else, EIO for one      | 500 without a traceback, and an ERROR line in the log               |
+
+A stock proxy shuts a node out for a minute when it answers 507, and tells the client 503. With one shared file
+system that would turn one user's full quota into everybody's outage, so no room is answered as a client error
+whose reason says what it means; `lustack.swift.namespace` makes it a 507 again on its way out.
+Source: swift/proxy/controllers/obj.py:885, swift/common/error_limiter.py:77.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from swift.common.exceptions import DiskFileNotExist, DiskFileXattrNotSupported
+from swift.common.swob import HTTPException
+
+from lustack.posix.errors import XattrUnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NO_ROOM_STATUS = "413 Insufficient Storage"
+"""What the object server answers when there is no room; its reason is the mark."""
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_GONE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EXDEV, errno.ENXIO, errno.EISDIR}
+)
+
+
+def http_error(status: str, text: str) -> HTTPException:
+    """An answer that ends a request, as an exception that the object server passes on."""
+    return HTTPException(status=status, body=text + "\n", content_type="text/plain")
+
+
+@contextmanager
+def reading(logger: Any, name: str) -> Iterator[None]:
+    """Translates while an object is looked up or read.
+
+    Args:
+        logger: Swift's logger.
+        name: the object, for the log.
+    """
+    try:
+        yield
+    except XattrUnsupportedError as error:
+        logger.error("%s: %s", name, error)
+        raise DiskFileXattrNotSupported(str(error)) from error
+    except OSError as error:
+        if error.errno in _GONE:
+            raise DiskFileNotExist from error
+        raise _other(error, logger, name) from error
+
+
+@contextmanager
+def writing(logger: Any, name: str) -> Iterator[None]:
+    """Translates while an object is written or removed.
+
+    Args:
+        logger: Swift's logger.
+        name: the object, for the log.
+    """
+    try:
+        yield
+    except XattrUnsupportedError as error:
+        logger.error("%s: %s", name, error)
+        raise DiskFileXattrNotSupported(str(error)) from error
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise http_error(
+                NO_ROOM_STATUS, "The file system has no room left, or a quota is reached."
+            ) from error
+        if error.errno in _GONE:
+            text = "The directories of this object changed while it was written. Try again."
+            raise http_error("503 Service Unavailable", text) from error
+        raise _other(error, logger, name) from error
+
+
+def _other(error: OSError, logger: Any, name: str) -> HTTPException:
+    if error.errno in _FORBIDDEN:
+        return http_error("403 Forbidden", "The file system does not permit this.")
+    logger.error("%s: the file system failed: %s", name, error)
+    return http_error("500 Internal Error", "The file system failed.")

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proxy filter `egg:lustack#namespace`: containers are directories.
+
+It belongs directly before the last `proxy-logging`, right of everything that makes requests of its own:
+
+    [filter:namespace]
+    use = egg:lustack#namespace
+    devices = /srv/node
+
+- PUT of a container makes its directory, so that jobs can copy files to it at once.
+- DELETE of a container is refused with 409 while files are in the directory, whether Swift has seen them or not;
+  afterwards the directory, and the account's when it is empty, are removed.
+- When the object server says that there is no room, the client gets the 507 that it should.
+
+Names that would reach `.lustack/` need no rule here: `lustack.mapping.names` gives every Swift name another place.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from swift.common.concurrency import tpool
+from swift.common.storage_policy import POLICIES
+from swift.common.swob import HTTPConflict, Request, wsgify
+from swift.common.utils import get_logger
+from swift.proxy.controllers.base import get_container_info
+
+from lustack.errors import ConfigurationError
+from lustack.mapping import names
+from lustack.swift import containers, faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_DISK_FILE = "egg:lustack#"
+_CONFLICT = "The directory of this container holds files that jobs made; {} is one. Remove them first.\n"
+
+
+class NamespaceMiddleware:
+    """The filter. Blocking calls run in Swift's thread pool."""
+
+    def __init__(self, app: Any, conf: Mapping[str, str], logger: Any = None) -> None:
+        """Remembers where the devices are.
+
+        Args:
+            app: the rest of the pipeline.
+            conf: the filter's section.
+            logger: for tests; Swift's own otherwise.
+
+        Raises:
+            ConfigurationError: `devices` is not an absolute path.
+        """
+        self.app = app
+        self.logger = logger or get_logger(conf, log_route="namespace")
+        self.devices = conf.get("devices", "/srv/node")
+        self.swift_dir = conf.get("swift_dir", "/etc/swift")
+        if not self.devices.startswith("/"):
+            raise ConfigurationError("[filter:namespace]", "devices", self.devices, "an absolute path")
+
+    @wsgify
+    def __call__(self, request: Request) -> Any:
+        """Handles one request."""
+        try:
+            _, account, container, obj = request.split_path(2, 4, True)
+        except ValueError:
+            return self.app
+        if obj:
+            return self._object(request)
+        if container and request.method == "PUT":
+            return self._put(request, account, container)
+        if container and request.method == "DELETE":
+            return self._delete(request, account, container)
+        return self.app
+
+    def _object(self, request: Request) -> Any:
+        if request.method not in ("PUT", "POST", "DELETE"):
+            return self.app
+        response = request.get_response(self.app)
+        if response.status == faults.NO_ROOM_STATUS:
+            response.status = "507 Insufficient Storage"
+        return response
+
+    def _put(self, request: Request, account: str, container: str) -> Any:
+        response = request.get_response(self.app)
+        if not response.is_success:
+            return response
+        root = self._root(request, account, container)
+        if root is None:
+            return response
+        with faults.writing(self.logger, f"/{account}/{container}"):
+            tpool.execute(containers.make, root, names.container_path(account, container))
+        return response
+
+    def _delete(self, request: Request, account: str, container: str) -> Any:
+        denied = self._denied(request)
+        if denied is not None:
+            return denied
+        root = self._root(request, account, container)
+        if root is None:
+            return self.app
+        path = names.container_path(account, container)
+        with faults.writing(self.logger, f"/{account}/{container}"):
+            file = tpool.execute(containers.first_file, root, path)
+        if file is not None:
+            return HTTPConflict(
+                request=request,
+                body=_CONFLICT.format(os.fsdecode(file)).encode("utf-8", "replace"),
+                content_type="text/plain",
+            )
+        response = request.get_response(self.app)
+        if response.is_success:
+            tpool.execute(self._remove, root, path)
+        return response
+
+    def _denied(self, request: Request) -> Any:
+        """What the authorisation says, before anybody learns what is in the directory."""
+        authorize = request.environ.get("swift.authorize")
+        return authorize(request) if authorize else None
+
+    def _root(self, request: Request, account: str, container: str) -> str | None:
+        """The device root of the container's policy, None if the policy is not ours."""
+        info = get_container_info(request.environ, self.app, swift_source="LU")
+        policy = POLICIES.get_by_index(info["storage_policy"])
+        if policy is None or not policy.diskfile_module.startswith(_DISK_FILE):
+            return None
+        policy.load_ring(self.swift_dir)
+        device = next(device["device"] for device in policy.object_ring.devs if device)
+        return os.path.join(self.devices, device)
+
+    def _remove(self, root: str, path: bytes) -> None:
+        """The container is gone; a file that came in between stays, and says so in the log."""
+        try:
+            containers.remove(root, path)
+        except OSError as error:
+            self.logger.warning("the directory of the deleted container %r stays: %s", path, error)
+
+
+def filter_factory(global_conf: Mapping[str, str], **local_conf: str) -> Callable[[Any], NamespaceMiddleware]:
+    """paste.deploy's entry point."""
+    conf = {**global_conf, **local_conf}
+    return lambda app: NamespaceMiddleware(app, conf)

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an object lies, and where a new one goes.
+
+Most objects lie at the plain place of their name; one open answers. A name can lie elsewhere when something else
+had its place first (a twin), or when it is a marker, an attribute of a directory. Among several the first counts:
+
+1. a regular file at the plain place,
+2. the marker on the directory of that name,
+3. a regular file at the twin's place.
+
+Rule 1: nothing that exists is moved to make room, and nothing but a regular file is ever replaced.
+Rule 2: nothing is opened here but with O_PATH, so a FIFO or a device cannot stall a request.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lustack.mapping import layout, names
+from lustack.mapping.metadata import CorruptMetadataError, parse_data
+from lustack.posix.tree import open_beneath, proc_path
+from lustack.posix.xattrs import REFERENCE_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lustack.mapping.layout import AttributeNames
+
+_NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
+_MOST_DIRECTORIES = 64
+"""How many places of one directory are looked at: planted twins at each level would double them each time."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """The full name of an object.
+
+    Attributes:
+        account: account name.
+        container: container name.
+        name: object name.
+    """
+
+    account: str
+    container: str
+    name: str
+
+    @property
+    def hash(self) -> str:
+        """The key of its lock and its tombstone."""
+        return layout.object_hash(self.account, self.container, self.name)
+
+    def __str__(self) -> str:
+        return f"/{self.account}/{self.container}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry below the device root.
+
+    Attributes:
+        directory: path of the directory that holds it, or, for a marker, that is it.
+        entry: name of the file in it, empty for a marker.
+        attributes: where its metadata is.
+    """
+
+    directory: bytes
+    entry: bytes
+    attributes: AttributeNames = layout.FILE_ATTRIBUTES
+
+    @property
+    def path(self) -> bytes:
+        """Path below the device root."""
+        return self.directory + b"/" + self.entry if self.entry else self.directory
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether the object is a directory."""
+        return not self.entry
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object that exists.
+
+    Attributes:
+        place: where.
+        fd: an O_PATH descriptor, owned by whoever holds this.
+        status: of that descriptor.
+    """
+
+    place: Place
+    fd: int
+    status: os.stat_result
+
+
+def plain_place(path: bytes) -> Place:
+    """The place of a file with this path."""
+    directory, _, entry = path.rpartition(b"/")
+    return Place(directory, entry)
+
+
+def find(root_fd: int, key: Key) -> Found | None:
+    """Looks an object up.
+
+    Args:
+        root_fd: the device root.
+        key: the object.
+
+    Returns:
+        The object, whose descriptor the caller owns; None if there is none.
+
+    Raises:
+        OSError: the file system fails.
+    """
+    container = names.container_path(key.account, key.container)
+    place = plain_place(container + b"/" + names.encode(key.name))
+    found = _look(root_fd, place)
+    if found is not None:
+        return found
+    if not key.name.endswith("/") and not _is_odd(root_fd, container, place.path):
+        return None
+    for place in _places(root_fd, container, key.name):
+        found = _look(root_fd, place)
+        if found is not None:
+            return found
+    return None
+
+
+def choose(root_fd: int, key: Key) -> Place:
+    """Where a new file for this object goes: the caller has found that there is none.
+
+    Args:
+        root_fd: the device root.
+        key: the object.
+
+    Returns:
+        A place whose directory may not exist yet, and whose entry is free.
+    """
+    container = names.container_path(key.account, key.container)
+    *above, last = names.steps(key.name)
+    directory = choose_directory(root_fd, container, above)
+    plain = plain_place(directory + b"/" + last.plain)
+    if _kind(root_fd, plain.path) in (None, stat.S_IFREG):
+        return plain
+    return plain_place(directory + b"/" + last.twin)
+
+
+def choose_directory(root_fd: int, container: bytes, above: list[names.Step]) -> bytes:
+    """The path of a directory, plain where it can be; it may not exist yet."""
+    directory = container
+    for step in above:
+        plain, twin = directory + b"/" + step.plain, directory + b"/" + step.twin
+        kind = _kind(root_fd, plain)
+        is_plain = kind == stat.S_IFDIR or (kind is None and not _is_directory(root_fd, twin))
+        directory = plain if is_plain else twin
+    return directory
+
+
+def has_twins(root_fd: int, container: bytes) -> bool:
+    """Whether names of this container may lie at their twin's place."""
+    try:
+        fd = open_beneath(root_fd, container, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return False
+        raise
+    try:
+        os.getxattr(proc_path(fd), layout.ATTRIBUTE_TWINS)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return False
+        raise
+    finally:
+        os.close(fd)
+    return True
+
+
+def note_twins(root_fd: int, container: bytes) -> None:
+    """Notes that names of this container may lie at their twin's place."""
+    if has_twins(root_fd, container):
+        return
+    fd = open_beneath(root_fd, container, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.setxattr(fd, layout.ATTRIBUTE_TWINS, b"1")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def directories_of(root_fd: int, container: bytes, above: list[names.Step]) -> list[bytes]:
+    """Every directory that stands for these components, the plain ones first."""
+    found = [container]
+    for step in above:
+        places = (directory + b"/" + entry for directory in found for entry in (step.plain, step.twin))
+        found = [path for path in places if _is_directory(root_fd, path)][:_MOST_DIRECTORIES]
+    return found
+
+
+def _places(root_fd: int, container: bytes, name: str) -> Iterator[Place]:
+    """Every place where the object may lie, the first one counts."""
+    *above, last = names.steps(name)
+    for directory in directories_of(root_fd, container, above):
+        yield plain_place(directory + b"/" + last.plain)
+    if name.endswith("/"):
+        for marked in directories_of(root_fd, container, names.directory_steps(name[:-1])):
+            yield Place(marked, b"", layout.SLASH_ATTRIBUTES)
+    else:
+        for marked in directories_of(root_fd, container, names.directory_steps(name)):
+            yield Place(marked, b"", layout.PLAIN_ATTRIBUTES)
+    for directory in directories_of(root_fd, container, above):
+        yield plain_place(directory + b"/" + last.twin)
+
+
+def _look(root_fd: int, place: Place) -> Found | None:
+    try:
+        fd = open_beneath(root_fd, place.path, os.O_PATH)
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return None
+        raise
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) if place.entry else _has_marker(fd, place):
+        return Found(place, fd, status)
+    os.close(fd)
+    return None
+
+
+def _has_marker(fd: int, place: Place) -> bool:
+    """Whether a directory is a marker. `cp -a` copies the attribute, but not the inode that it names."""
+    try:
+        value = os.getxattr(proc_path(fd), place.attributes.data)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return False
+        raise
+    try:
+        return parse_data(value, None, trusted=False).stamp.inode == os.fstat(fd).st_ino
+    except CorruptMetadataError:
+        return value.startswith(REFERENCE_PREFIX)
+
+
+def _is_odd(root_fd: int, container: bytes, path: bytes) -> bool:
+    """Whether an object that is not at its plain place may be elsewhere."""
+    try:
+        os.close(open_beneath(root_fd, path, os.O_PATH))
+    except FileNotFoundError:
+        return has_twins(root_fd, container)
+    except OSError as error:
+        if error.errno not in _NOTHING:
+            raise
+    return True
+
+
+def _kind(root_fd: int, path: bytes) -> int | None:
+    """The file type of an entry, None if there is none. A symbolic link counts as something."""
+    try:
+        fd = open_beneath(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return stat.S_IFLNK
+        raise
+    try:
+        return stat.S_IFMT(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+
+
+def _is_directory(root_fd: int, path: bytes) -> bool:
+    return _kind(root_fd, path) == stat.S_IFDIR

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator can set in `object-server.conf`, read once.
+
+paste.deploy gives strings; here they become values, and a slip of the pen in a `lustre_*` key is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lustack.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WHERE = "object-server.conf"
+_PREFIX = "lustre_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the storage policy.
+
+    Attributes:
+        spool_dir: directory on a local disk for container updates that must be sent again (`lustre_spool_dir`).
+            The object-updater of this node runs with it as its `devices`.
+        small_hash_bytes: files of jobs up to this size get their MD5 inside the request, larger ones from the
+            background hasher (`lustre_small_hash_bytes`).
+    """
+
+    spool_dir: str = "/var/spool/lustack"
+    small_hash_bytes: int = 65536
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, str]) -> Settings:
+        """Reads the settings.
+
+        Args:
+            conf: the section of the server, as Swift hands it over.
+
+        Raises:
+            ConfigurationError: a `lustre_*` key is unknown, or its value is not usable.
+        """
+        known = {_PREFIX + name for name in cls.__dataclass_fields__}
+        for key in conf:
+            if key.startswith(_PREFIX) and key not in known:
+                raise ConfigurationError(
+                    _WHERE, key, conf[key], "removed: no such option. Known: " + ", ".join(sorted(known))
+                )
+        spool_dir = conf.get("lustre_spool_dir", cls.spool_dir)
+        if not spool_dir.startswith("/"):
+            raise ConfigurationError(_WHERE, "lustre_spool_dir", spool_dir, "an absolute path")
+        return cls(spool_dir, _size(conf, "lustre_small_hash_bytes", cls.small_hash_bytes))
+
+
+def _size(conf: Mapping[str, str], key: str, default: int) -> int:
+    value = conf.get(key, str(default))
+    if not value.isdecimal():
+        raise ConfigurationError(_WHERE, key, value, "a number of bytes, 0 or more")
+    return int(value)

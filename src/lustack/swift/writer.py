@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes an object: a temporary file in the destination directory, then compare-and-rename under the object's lock.
+
+    open() -> write()* -> chunks_finished() -> put() -> commit() -> close()
+
+Rule 1: the file is whole and on stable storage before it gets its name, and there is no moment without the name.
+Rule 2: an older timestamp never replaces a newer one; it is dropped without an error, as Swift wants it.
+Rule 3: what a job did never makes a PUT fail or vanish: only timestamps that Swift wrote are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from swift.common.concurrency import tpool
+from swift.common.utils import drop_buffer_cache, fdatasync
+
+from lustack.mapping import layout, names
+from lustack.mapping.metadata import Stamp
+from lustack.posix.atomic import TemporaryFile
+from lustack.posix.tree import make_directories
+from lustack.swift import attributes, faults, removal
+from lustack.swift.containers import mark_made
+from lustack.swift.placement import Found, Place, choose, choose_directory, directories_of, find, note_twins
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lustack.swift.diskfile import PosixDiskFile
+
+_ATTEMPTS = 8
+"""How often a place is looked for again when the tree changes under a PUT."""
+
+_DIRECTORY_TYPE = "application/directory"
+
+
+class PosixDiskFileWriter:
+    """One upload. Not thread-safe."""
+
+    def __init__(self, disk_file: PosixDiskFile, size: int | None, bytes_per_sync: int) -> None:
+        self._disk_file = disk_file
+        self._key = disk_file.key
+        self._size = size
+        self._bytes_per_sync = bytes_per_sync
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._upload_size = 0
+        self._last_sync = 0
+        self._temporary: TemporaryFile | None = None
+        self._directory = b""
+
+    def open(self) -> PosixDiskFileWriter:
+        """Makes the temporary file and reserves its room.
+
+        Raises:
+            HTTPException: the file system refuses.
+        """
+        with faults.writing(self._disk_file.logger, str(self._key)):
+            self._create()
+        return self
+
+    def _create(self) -> None:
+        with self._disk_file.device.root() as root_fd:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    place = self._find_place(root_fd)
+                    directory_fd = self._make_directory(root_fd, place.directory)
+                except (NotADirectoryError, FileNotFoundError):
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    continue
+                break
+        self._directory = place.directory
+        try:
+            self._temporary = TemporaryFile.create(directory_fd)
+        except BaseException:
+            os.close(directory_fd)
+            raise
+        self._temporary.preallocate(self._size or 0)
+
+    def write(self, chunk: bytes) -> None:
+        """Takes the next bytes.
+
+        Raises:
+            HTTPException: the file system refuses.
+        """
+        temporary = self._open_temporary()
+        with faults.writing(self._disk_file.logger, str(self._key)):
+            self._md5.update(chunk)
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(temporary.fd, rest) :]
+            self._upload_size += len(chunk)
+            written = self._upload_size - self._last_sync
+            if written >= self._bytes_per_sync:
+                tpool.execute(fdatasync, temporary.fd)
+                drop_buffer_cache(temporary.fd, self._last_sync, written)
+                self._last_sync = self._upload_size
+
+    def chunks_finished(self) -> tuple[int, str]:
+        """Bytes received and their MD5."""
+        return self._upload_size, self._md5.hexdigest()
+
+    def put(self, metadata: Mapping[str, Any]) -> None:
+        """Publishes the object, durably, unless a newer one is there.
+
+        Args:
+            metadata: what the object server says of it.
+
+        Raises:
+            HTTPException: the file system refuses.
+        """
+        headers = attributes.to_native(metadata)
+        with faults.writing(self._disk_file.logger, str(self._key)):
+            tpool.execute(self._publish, headers)
+
+    def commit(self, timestamp: Any) -> None:
+        """Nothing to do: `put` is durable."""
+
+    def close(self) -> None:
+        """Removes the temporary file if it was not published, and closes what is open."""
+        temporary, self._temporary = self._temporary, None
+        if temporary is None:
+            return
+        try:
+            if not temporary.published:
+                temporary.discard()
+        except OSError as error:
+            self._disk_file.logger.warning(
+                "%s: a temporary file stays until it is swept: %s", self._key, error
+            )
+        finally:
+            temporary.close()
+            os.close(temporary.dirfd)
+
+    def _open_temporary(self) -> TemporaryFile:
+        if self._temporary is None:
+            message = "the writer is not open"
+            raise ValueError(message)
+        return self._temporary
+
+    def _publish(self, headers: dict[str, str]) -> None:
+        device = self._disk_file.device
+        with device.root() as root_fd, device.locks.hold(root_fd, self._key.hash):
+            current = find(root_fd, self._key)
+            try:
+                if self._disk_file.newest(root_fd, current) > headers["X-Timestamp"]:
+                    return
+                self._replace(root_fd, current, headers)
+            finally:
+                if current is not None:
+                    os.close(current.fd)
+
+    def _replace(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> None:
+        marker = self._marker_place(root_fd, current, headers)
+        if marker is not None:
+            self._mark(root_fd, marker, headers)
+            new = marker
+        else:
+            new = self._rename(root_fd, current, headers)
+        if current is not None and current.place != new:
+            removal.remove_place(self._disk_file.device, root_fd, current)
+
+    def _rename(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place:
+        temporary = self._open_temporary()
+        device = self._disk_file.device
+        stamp = attributes.file_stamp(os.fstat(temporary.fd))
+        device.attributes.write_data(
+            temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers)
+        )
+        old_sidecars = []
+        if current is not None and not current.place.is_marker:
+            place = current.place
+            old_sidecars = device.attributes.sidecars(current.fd, place.attributes)
+        else:
+            place = choose(root_fd, self._key)
+        self._move_to(root_fd, place.directory)
+        self._note_twin(root_fd, place)
+        temporary.publish(place.entry)
+        drop_buffer_cache(temporary.fd, 0, self._upload_size)
+        for identifier in old_sidecars:
+            device.sidecars.remove(identifier)
+        return place
+
+    def _move_to(self, root_fd: int, directory: bytes) -> None:
+        """Follows when the directory of the object became another one while the bytes came in."""
+        temporary = self._open_temporary()
+        directory_fd = self._make_directory(root_fd, directory)
+        if os.path.sameopenfile(directory_fd, temporary.dirfd):
+            os.close(directory_fd)
+            return
+        os.rename(temporary.name, temporary.name, src_dir_fd=temporary.dirfd, dst_dir_fd=directory_fd)
+        os.close(temporary.dirfd)
+        temporary.dirfd = directory_fd
+
+    def _find_place(self, root_fd: int) -> Place:
+        current = find(root_fd, self._key)
+        if current is None:
+            return choose(root_fd, self._key)
+        os.close(current.fd)
+        if current.place.is_marker:
+            return choose(root_fd, self._key)
+        return current.place
+
+    def _make_directory(self, root_fd: int, directory: bytes) -> int:
+        return make_directories(root_fd, directory, on_created=mark_made)
+
+    def _note_twin(self, root_fd: int, place: Place) -> None:
+        plain = (
+            names.container_path(self._key.account, self._key.container) + b"/" + names.encode(self._key.name)
+        )
+        if place.path != plain:
+            note_twins(root_fd, names.container_path(self._key.account, self._key.container))
+
+    def _marker_place(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place | None:
+        """The directory that can stand for an empty object; None where a file must."""
+        name = self._key.name
+        is_slash = name.endswith("/")
+        if self._upload_size or (current is not None and not current.place.is_marker):
+            return None
+        if current is not None:
+            return current.place
+        if not is_slash and headers.get("Content-Type", "").partition(";")[0] != _DIRECTORY_TYPE:
+            return None
+        container = names.container_path(self._key.account, self._key.container)
+        steps = names.directory_steps(name.removesuffix("/") if is_slash else name)
+        found = directories_of(root_fd, container, steps)
+        kinds = layout.SLASH_ATTRIBUTES if is_slash else layout.PLAIN_ATTRIBUTES
+        return Place(found[0] if found else choose_directory(root_fd, container, steps), b"", kinds)
+
+    def _mark(self, root_fd: int, place: Place, headers: dict[str, str]) -> None:
+        fd = self._make_directory(root_fd, place.directory)
+        try:
+            layer = attributes.data_layer(Stamp(os.fstat(fd).st_ino, 0, 0), headers)
+            self._disk_file.device.attributes.write_data(fd, place.attributes, layer)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        container = names.container_path(self._key.account, self._key.container)
+        if place.directory != container + b"/" + names.encode(self._key.name.removesuffix("/")):
+            note_twins(root_fd, container)
