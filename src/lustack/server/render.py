@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration files of a host, as text.
+
+Rule 1: no input, no output: the same host gives the same bytes.
+Rule 2: a value is escaped where a file is written, nowhere else: a path may hold `%`, `$` and blanks.
+Rule 3: every option that is not Swift's default says why.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+
+from lustack.errors import ConfigurationError
+from lustack.server import pipeline
+from lustack.server.topology import LOOPBACK, Assigned, Host, Policy, User
+
+Sections = Mapping[str, Mapping[str, str]]
+"""Section -> option -> value, in the order of the file."""
+
+PART_POWER = 6
+"""64 partitions. There is one device, so they only spread the databases over directories; it can never change."""
+
+# Swift's own names for the part of a server that is no filter.
+_INTERNAL_APP = {
+    # One device: after ten errors it would be left alone for a minute, and every request be answered with 503.
+    # Source: swift 2.38.3 common/error_limiter.py, proxy/server.py `error_suppression_interval`.
+    "error_suppression_interval": "0",
+    "account_autocreate": "true",
+    # A laptop that is busy takes longer than a storage node; giving up early only makes more work.
+    "conn_timeout": "5",
+    "node_timeout": "60",
+}
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9.-]+")
+
+
+def files(host: Host, assigned: Assigned) -> dict[str, str]:
+    """Every configuration file, by its name below `etc`.
+
+    Raises:
+        ConfigurationError: a value that no configuration file can hold, or a filter that nobody knows.
+    """
+    rendered = {
+        "swift.conf": _ini(_swift(host, assigned)),
+        "proxy-server.conf": _ini(_proxy(host, assigned)),
+        "account-server.conf": _ini(_database_server(host, "account", assigned.ports.account)),
+        "container-server.conf": _ini(_database_server(host, "container", assigned.ports.container)),
+        "object-server.conf": _ini(_object_server(host, assigned)),
+        "object-updater.conf": _ini(_object_updater(host)),
+        "object-expirer.conf": _ini(_object_expirer(host, assigned)),
+        "internal-client.conf": _ini(_internal_client(host, assigned)),
+    }
+    if host.sync:
+        rendered["lustack.conf"] = _ini(_sync(host, assigned), escape="$")
+    return rendered
+
+
+def rings(host: Host, assigned: Assigned) -> str:
+    """What `lustack.server.rings` has to make, as JSON: ring name -> port and device."""
+    ports = assigned.ports
+    wanted = {
+        "account": {"port": ports.account, "device": host.device},
+        "container": {"port": ports.container, "device": host.device},
+    }
+    for policy in host.policies:
+        wanted[policy.ring] = {"port": ports.object, "device": policy.device}
+    return json.dumps({"ip": LOOPBACK, "part_power": PART_POWER, "rings": wanted}, indent=1, sort_keys=True)
+
+
+def _ini(sections: Sections, escape: str = "%") -> str:
+    blocks = []
+    for section, options in sections.items():
+        lines = [f"{option} = {_value(section, option, value, escape)}" for option, value in options.items()]
+        blocks.append("\n".join((f"[{section}]", *lines, "")))
+    return "\n".join(blocks)
+
+
+def _value(section: str, option: str, value: str, escape: str) -> str:
+    """A value as the parser of the file reads it back.
+
+    `%` starts a reference for configparser (Swift, paste.deploy), `$` for oslo.config; doubled they are themselves.
+    """
+    if value != value.strip() or not value.isprintable():
+        allowed = "text without line breaks, control characters, and blanks at its ends"
+        raise ConfigurationError(section, option, value, allowed)
+    return value.replace(escape, escape * 2)
+
+
+def _common(host: Host) -> dict[str, str]:
+    """What every process of Swift reads."""
+    return {
+        "bind_ip": LOOPBACK,
+        # One process that serves by itself: less memory, and no child that could outlive it.
+        "workers": "0",
+        "user": host.user,
+        "swift_dir": str(host.etc),
+        "mount_check": "false",
+        "recon_cache_path": str(host.state / "cache"),
+        # Room for others is not Swift's business here; and a full disk answers 507 by itself.
+        "fallocate_reserve": "0",
+        "log_level": host.log_level,
+        # The log goes to stderr, which is a file. Swift also sends every line to syslog and cannot be told not to;
+        # to a port where nobody listens (9, discard, RFC 863) it is at least out of the system's log.
+        "log_udp_host": LOOPBACK,
+        "log_udp_port": "9",
+        "log_custom_handlers": "lustack.server.stamps.stamp_lines",
+    }
+
+
+def _swift(host: Host, assigned: Assigned) -> Sections:
+    return {
+        "swift-hash": {
+            "swift_hash_path_prefix": assigned.hash_prefix,
+            "swift_hash_path_suffix": assigned.hash_suffix,
+        },
+        **{f"storage-policy:{policy.index}": _policy(policy) for policy in host.policies},
+        "swift-constraints": {"max_file_size": str(host.max_file_size_bytes)},
+    }
+
+
+def _policy(policy: Policy) -> Mapping[str, str]:
+    return {
+        "name": policy.name,
+        "policy_type": "replication",
+        "diskfile_module": policy.disk_file,
+        "default": "yes" if policy.default else "no",
+    }
+
+
+def _pipeline(host: Host, assigned: Assigned, names: tuple[str, ...], app: str) -> Sections:
+    """The section of a pipeline, and one for each of its filters."""
+    return {
+        "pipeline:main": {"pipeline": " ".join((*names, app))},
+        **{f"filter:{name}": _filter(host, assigned, name) for name in dict.fromkeys(names)},
+    }
+
+
+def _filter(host: Host, assigned: Assigned, name: str) -> Mapping[str, str]:
+    own = {
+        "cache": _cache(host, assigned),
+        "namespace": {"devices": str(host.node), "swift_dir": str(host.etc)},
+        "tempauth": {_user_option(user): " ".join((user.key, *user.groups)) for user in host.users},
+    }.get(name, {})
+    asked = host.filter_options.get(name, {})
+    options = {**pipeline.FILTERS.get(name, {}), **own, **asked}
+    if not options:
+        raise ConfigurationError("pipeline", "filter", name, f"one of {', '.join(sorted(pipeline.FILTERS))}")
+    return options
+
+
+def _cache(host: Host, assigned: Assigned) -> Mapping[str, str]:
+    if host.memcached is None:
+        return {"paste.filter_factory": "lustack.server.cache:filter_factory"}
+    return {
+        "use": "egg:swift#memcache",
+        "memcache_servers": f"{LOOPBACK}:{assigned.ports.memcached}",
+        # There is one, which is started again at once when it dies.
+        "error_suppression_interval": "0",
+    }
+
+
+def _user_option(user: User) -> str:
+    """The option of tempauth that makes a user; in base64 what could be read in two ways.
+
+    Source: swift 2.38.3 common/middleware/tempauth.py:249-262.
+    """
+    names = (user.account, user.name)
+    if all(_PLAIN_NAME.fullmatch(name) for name in names):
+        return "_".join(("user", *names))
+    encoded = (base64.b64encode(name.encode()).decode().rstrip("=") for name in names)
+    return "_".join(("user64", *encoded))
+
+
+def _proxy(host: Host, assigned: Assigned) -> Sections:
+    app = {"use": "egg:swift#proxy", **_INTERNAL_APP, "allow_account_management": "true", **host.proxy_options}
+    return {
+        "DEFAULT": {**_common(host), "bind_port": str(assigned.ports.proxy)},
+        **_pipeline(host, assigned, host.pipeline, "proxy-server"),
+        "app:proxy-server": app,
+    }
+
+
+def _database_server(host: Host, kind: str, port: int) -> Sections:
+    return {
+        "DEFAULT": {**_common(host), "bind_port": str(port), "devices": str(host.databases)},
+        **_backend_pipeline(host, kind),
+        f"app:{kind}-server": {"use": f"egg:swift#{kind}"},
+        f"{kind}-replicator": {},
+        # The account's figures follow soon, and a server that was away is asked again at once.
+        f"{kind}-updater": {
+            "interval": str(host.updater_interval_s),
+            "account_suppression_time": "1",
+            "node_timeout": "30",
+        },
+    }
+
+
+def _object_server(host: Host, assigned: Assigned) -> Sections:
+    app = {
+        "use": "egg:swift#object",
+        "lustre_spool_dir": str(host.spool),
+        # The default of one second turns a short wait for SQLite into an update that waits for the object-updater.
+        "container_update_timeout": "5",
+        **host.object_options,
+    }
+    return {
+        "DEFAULT": {**_common(host), "bind_port": str(assigned.ports.object), "devices": str(host.node)},
+        **_backend_pipeline(host, "object"),
+        "app:object-server": app,
+    }
+
+
+def _backend_pipeline(host: Host, kind: str) -> Sections:
+    recon = {**pipeline.FILTERS["recon"], "recon_cache_path": str(host.state / "cache")}
+    return {
+        "pipeline:main": {"pipeline": f"healthcheck recon {kind}-server"},
+        "filter:healthcheck": pipeline.FILTERS["healthcheck"],
+        "filter:recon": recon,
+    }
+
+
+def _object_updater(host: Host) -> Sections:
+    return {
+        "DEFAULT": {**_common(host), "devices": str(host.spool)},
+        "object-updater": {"interval": str(host.updater_interval_s), "node_timeout": "30"},
+    }
+
+
+def _object_expirer(host: Host, assigned: Assigned) -> Sections:
+    return {
+        "DEFAULT": _common(host),
+        "object-expirer": {"interval": str(host.updater_interval_s)},
+        **_internal(host, assigned),
+    }
+
+
+def _internal_client(host: Host, assigned: Assigned) -> Sections:
+    return {"DEFAULT": {"swift_dir": str(host.etc)}, **_internal(host, assigned)}
+
+
+def _internal(host: Host, assigned: Assigned) -> Sections:
+    return {
+        **_pipeline(host, assigned, pipeline.INTERNAL, "proxy-server"),
+        "app:proxy-server": {"use": "egg:swift#proxy", **_INTERNAL_APP},
+    }
+
+
+def _sync(host: Host, assigned: Assigned) -> Sections:
+    return {
+        "sync": {
+            "swift_dir": str(host.etc),
+            "devices": str(host.node),
+            "state_dir": str(host.state / "sync"),
+            "interval_s": str(host.sync_interval_s),
+            "metrics_port": str(assigned.ports.metrics),
+        },
+    }

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a host on disk, and the little that lies in the served directory: its identity and its lock.
+
+Rule 1: every file appears whole or not at all, so a start that was killed is simply done again.
+Rule 2: what the databases depend on (the salt of the hashes) is chosen once and never guessed again.
+Rule 3: a state belongs to one directory, which carries the same identity: the listings of one must never be
+compared with the files of another, or of an empty mount point.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from lustack.errors import ConfigurationError
+from lustack.mapping.layout import RESERVED
+from lustack.posix.atomic import TemporaryFile, replace_file
+from lustack.server import locks, ports, render
+from lustack.server.errors import ForeignStateError
+from lustack.server.topology import Assigned, Host
+
+RECORD = "serve.json"
+IDENTITY = "identity"
+_PROBE = "user.lustack.probe"
+_SALT_BYTES = 16
+
+
+@contextmanager
+def open_state(host: Host) -> Iterator[Assigned]:
+    """Make or find the state of a host, ready for its servers, and keep everybody else out.
+
+    Everything that a start needs is written here; nothing is started.
+
+    Yields:
+        What was chosen, now or earlier.
+
+    Raises:
+        ConfigurationError: the directory, the state or the port cannot be used; it says why.
+    """
+    state, reserved = str(host.state), os.path.join(str(host.directory), os.fsdecode(RESERVED))
+    _refuse_overlap(host)
+    os.makedirs(host.directory, exist_ok=True)
+    os.makedirs(reserved, mode=0o700, exist_ok=True)
+    os.makedirs(state, mode=0o700, exist_ok=True)
+    with ExitStack() as held:
+        held.enter_context(locks.hold(reserved, str(host.directory)))
+        held.enter_context(locks.hold(state, state))
+        _require_xattrs(reserved, str(host.directory))
+        _make_places(host)
+        assigned = _assign(host, reserved)
+        _write_configuration(host, assigned)
+        yield assigned
+
+
+def _refuse_overlap(host: Host) -> None:
+    """Databases and logs inside the served directory would be objects."""
+    directory, state = (os.path.realpath(path) for path in (host.directory, host.state))
+    if os.path.commonpath((directory, state)) == directory:
+        raise ConfigurationError("lustack serve", "--state", state, f"outside the served directory {directory}")
+
+
+def _require_xattrs(place: str, shown: str) -> None:
+    """Try it: what a mount option promises is not what the file system does."""
+    dirfd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with TemporaryFile.create(dirfd) as probe:
+            os.setxattr(probe.fd, _PROBE, b"1")
+    except OSError as err:
+        if err.errno != errno.EOPNOTSUPP:
+            raise
+        allowed = "on a file system with extended attributes of users (mount Lustre with the option user_xattr)"
+        raise ConfigurationError("lustack serve", "directory", shown, allowed) from err
+    finally:
+        os.close(dirfd)
+
+
+def _make_places(host: Host) -> None:
+    for name in ("etc", "node", "db", "spool", "sync", "cache", "log"):
+        os.makedirs(host.state / name, mode=0o700, exist_ok=True)
+    os.makedirs(host.databases / host.device, exist_ok=True)
+    for policy in host.policies:
+        root = str(host.root_of(policy))
+        os.makedirs(root, exist_ok=True)
+        _link(str(host.node / policy.device), root)
+        if policy.has_own_spool:
+            os.makedirs(host.spool / policy.device, exist_ok=True)
+        else:
+            _link(str(host.spool / policy.device), root)
+
+
+def _link(place: str, target: str) -> None:
+    """Make a symbolic link lead to `target`, whatever it led to before."""
+    if os.path.islink(place) and os.readlink(place) == target:
+        return
+    fresh = f"{place}.new"
+    if os.path.lexists(fresh):
+        os.unlink(fresh)
+    os.symlink(target, fresh)
+    os.replace(fresh, place)
+
+
+def _assign(host: Host, reserved: str) -> Assigned:
+    """Read what was chosen at the first start, choose what is missing, and remember it."""
+    place = str(host.etc / RECORD)
+    record = _read_record(place)
+    identity = _identify(host, reserved, record.get("identity"))
+    salt = record.get("hash_prefix") or secrets.token_hex(_SALT_BYTES)
+    pepper = record.get("hash_suffix") or secrets.token_hex(_SALT_BYTES)
+    assigned = Assigned(ports.settle(host.port, record.get("ports", {})), salt, pepper)
+    _write(place, json.dumps({"version": 1, "identity": identity, **asdict(assigned)}, indent=1, sort_keys=True))
+    return assigned
+
+
+def _read_record(place: str) -> Mapping[str, Any]:
+    text = _read(place)
+    if text is None:
+        return {}
+    try:
+        record = json.loads(text)
+    except ValueError as err:
+        raise ConfigurationError("lustack serve", "file", place, "what was written there, or removed") from err
+    if not isinstance(record, dict) or record.get("version") != 1:
+        raise ConfigurationError("lustack serve", "file", place, "of a version that this lustack knows (1)")
+    return record
+
+
+def _identify(host: Host, reserved: str, expected: str | None) -> str:
+    """The identity of the served directory, made when neither it nor the state has one."""
+    place = os.path.join(reserved, IDENTITY)
+    found = _read(place)
+    if expected is not None and found != expected:
+        raise ForeignStateError(str(host.directory), str(host.state))
+    if found is not None:
+        return found
+    identity = secrets.token_hex(_SALT_BYTES)
+    _write(place, identity)
+    return identity
+
+
+def _write_configuration(host: Host, assigned: Assigned) -> None:
+    for name, text in render.files(host, assigned).items():
+        _write(str(host.etc / name), text)
+    wanted, done = render.rings(host, assigned), str(host.etc / "rings.json")
+    if _read(done) != wanted:
+        _make_rings(str(host.etc), wanted)
+        _write(done, wanted)
+
+
+def _make_rings(etc: str, wanted: str) -> None:
+    command = (sys.executable, "-P", "-m", "lustack.server.rings", etc)
+    try:
+        subprocess.run(command, input=wanted, text=True, check=True, capture_output=True)
+    except subprocess.CalledProcessError as err:
+        allowed = f"an installed Swift that can write rings; this one said:\n{err.stderr}"
+        raise ConfigurationError("lustack serve", "swift", "swift.common.ring", allowed) from err
+
+
+def _read(place: str) -> str | None:
+    try:
+        with open(place, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _write(place: str, text: str) -> None:
+    """Replace a file if it has other content."""
+    if _read(place) == text:
+        return
+    dirfd = os.open(os.path.dirname(place), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        replace_file(dirfd, os.fsencode(os.path.basename(place)), text.encode())
+    finally:
+        os.close(dirfd)
