@@ -7,9 +7,17 @@ Rule 1: an O_PATH descriptor costs no open on a file server; what it stands for 
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
+from typing import Final
 
 from lustack.posix.errors import OutsideRootError
+
+# What open(2) heeds beside O_PATH; openat2(2) refuses anything else with EINVAL. Source: open(2), openat2(2).
+_HEEDED_WITH_PATH: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Each loss needs somebody else to win a race of microseconds.
+_ATTEMPTS: Final = 64
 
 
 def proc_path(fd: int) -> str:
@@ -76,3 +84,24 @@ def components(path: bytes) -> list[bytes]:
 def os_error(code: int, path: bytes) -> OSError:
     """The error of an errno: the subclass that Python has for it, with the usual sentence."""
     return OSError(code, os.strerror(code), path)
+
+
+def heed(flags: int) -> int:
+    """The flags of open(2) as all openings here use them: close-on-exec, and none that is not heeded."""
+    if flags & os.O_PATH:
+        return flags & _HEEDED_WITH_PATH | os.O_CLOEXEC
+    # A link at the end is ELOOP also without O_NOFOLLOW; with it and O_DIRECTORY the kernel says ENOTDIR.
+    return flags & ~os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def call_again(call: Callable[[], int], lost: type[OSError]) -> int:
+    """Make a call, again as long as it loses a race against somebody else, a bounded number of times.
+
+    Args:
+        call: what to do.
+        lost: the error that says that the race was lost; raised by the last attempt, it flies.
+    """
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(lost):
+            return call()
+    return call()

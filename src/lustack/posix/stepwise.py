@@ -14,11 +14,9 @@ import os
 import stat
 from typing import Final
 
-from lustack.posix.descriptors import Position, components, os_error, reopen
+from lustack.posix.descriptors import Position, call_again, components, heed, os_error, reopen
 
 _SEARCH: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-# Attempts while somebody makes and removes the same file; each loss is a race of microseconds.
-_ATTEMPTS: Final = 64
 
 
 def open_by_components(dirfd: int, path: bytes, flags: int, mode: int = 0) -> int:
@@ -27,12 +25,14 @@ def open_by_components(dirfd: int, path: bytes, flags: int, mode: int = 0) -> in
     A mount of the same file system (a bind mount) has the same device number and is not noticed.
     """
     names = components(path)
+    flags = heed(flags)
     if not names:
-        return os.open(b".", flags | os.O_CLOEXEC, mode, dir_fd=dirfd)
+        return os.open(b".", flags, mode, dir_fd=dirfd)
     if path.endswith((b"/", b"/.")):
         if flags & os.O_CREAT:
             raise os_error(errno.EISDIR, path)
-        flags |= os.O_DIRECTORY
+        # A slash behind it follows a link.
+        flags = flags & ~os.O_NOFOLLOW | os.O_DIRECTORY
     device = os.fstat(dirfd).st_dev
     with contextlib.closing(Position(dirfd)) as position:
         for name in names[:-1]:
@@ -43,16 +43,15 @@ def open_by_components(dirfd: int, path: bytes, flags: int, mode: int = 0) -> in
 
 
 def _open_or_create(parent: int, name: bytes, flags: int, mode: int, device: int) -> int:
-    for _ in range(_ATTEMPTS):
-        if not flags & os.O_EXCL:
-            with contextlib.suppress(FileNotFoundError):
-                return _open_existing(parent, name, flags, device)
-        try:
-            return os.open(name, flags | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=parent)
-        except FileExistsError:
-            if flags & os.O_EXCL:
-                raise
-    raise os_error(errno.EAGAIN, name)
+    def attempt() -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return _open_existing(parent, name, flags, device)
+        return os.open(name, flags | os.O_EXCL, mode, dir_fd=parent)
+
+    if flags & os.O_EXCL:
+        return os.open(name, flags, mode, dir_fd=parent)
+    # Somebody else makes and removes it: each loss is a race of microseconds.
+    return call_again(attempt, FileExistsError)
 
 
 def _open_existing(parent: int, name: bytes, flags: int, device: int) -> int:
@@ -64,7 +63,7 @@ def _open_existing(parent: int, name: bytes, flags: int, device: int) -> int:
             raise os_error(code, name)
         if flags & os.O_PATH:
             return os.dup(probe)
-        return reopen(probe, flags & ~(os.O_CREAT | os.O_NOFOLLOW))
+        return reopen(probe, flags & ~os.O_CREAT)
     finally:
         os.close(probe)
 

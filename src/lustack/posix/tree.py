@@ -18,12 +18,20 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from lustack.posix import kernel
-from lustack.posix.descriptors import Position, components, os_error, proc_path, refuse_strange, reopen
+from lustack.posix.descriptors import (
+    Position,
+    call_again,
+    components,
+    heed,
+    os_error,
+    proc_path,
+    refuse_strange,
+    reopen,
+)
 from lustack.posix.stepwise import open_by_components
 
 __all__ = (
     "PATH_MAX",
-    "call_again",
     "choose_opener",
     "make_directories",
     "open_beneath",
@@ -47,8 +55,6 @@ _RESOLVE: Final = (
 )
 _SEARCH: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# What open(2) heeds beside O_PATH; openat2(2) refuses anything else with EINVAL. Source: open(2), openat2(2).
-_PATH_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Attempts when somebody else changes the same directories meanwhile. Each loss needs the other one to win a
 # race of microseconds, so the end is only reached when the root itself is gone or somebody does it on
 # purpose.
@@ -110,11 +116,7 @@ def open_with_openat2(dirfd: int, path: bytes, flags: int, mode: int = 0) -> int
     """`open_beneath`, by openat2(2)."""
     if b".." in path or b"\0" in path or path[:1] == b"/":
         refuse_strange(path)
-    if flags & os.O_PATH:
-        flags &= _PATH_FLAGS
-    else:
-        # A link at the end is ELOOP also without it; with it and O_DIRECTORY the kernel says ENOTDIR.
-        flags &= ~os.O_NOFOLLOW
+    flags = heed(flags)
     if len(path) >= PATH_MAX:
         return _open_in_pieces(dirfd, path, flags, mode)
     return _openat2(dirfd, path, flags, mode)
@@ -123,22 +125,11 @@ def open_with_openat2(dirfd: int, path: bytes, flags: int, mode: int = 0) -> int
 def _openat2(dirfd: int, path: bytes, flags: int, mode: int) -> int:
     # A mode without O_CREAT is EINVAL. Source: openat2(2).
     mode = mode if flags & os.O_CREAT else 0
-    flags |= os.O_CLOEXEC
     try:
         return kernel.openat2(dirfd, path or b".", flags, mode, _RESOLVE)
     except BlockingIOError:
-        return call_again(lambda: kernel.openat2(dirfd, path or b".", flags, mode, _RESOLVE))
-
-
-def call_again(call: Callable[[], int]) -> int:
-    """Make a call again, a bounded number of times, while it fails with EAGAIN.
-
-    The kernel answers so when a rename anywhere may have let the path escape. Source: openat2(2).
-    """
-    for _ in range(_ATTEMPTS):
-        with contextlib.suppress(BlockingIOError):
-            return call()
-    return call()
+        # A rename anywhere may have let the path escape. Source: openat2(2).
+        return call_again(lambda: kernel.openat2(dirfd, path or b".", flags, mode, _RESOLVE), BlockingIOError)
 
 
 def _open_in_pieces(dirfd: int, path: bytes, flags: int, mode: int) -> int:

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from lustack.posix import kernel
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """SIGALRM interrupts calls; its handler is the test's."""
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_openat2_opens_what_is_there(folder, tmp_path):
+    (tmp_path / "folder" / "a").write_bytes(b"content")
+    fd = kernel.openat2(folder, b"a", os.O_RDONLY | os.O_CLOEXEC, 0, kernel.RESOLVE_BENEATH)
+    assert os.read(fd, 10) == b"content"
+    assert not os.get_inheritable(fd)
+    os.close(fd)
+
+
+def test_openat2_fails_with_the_errno_of_the_kernel_and_the_path(folder):
+    with pytest.raises(FileNotFoundError) as caught:
+        kernel.openat2(folder, b"absent", os.O_RDONLY, 0, kernel.RESOLVE_BENEATH)
+    assert caught.value.errno == errno.ENOENT
+    assert caught.value.filename == b"absent"
+
+
+def test_openat2_goes_on_after_a_signal(folder, tmp_path, alarm):
+    fifo = tmp_path / "folder" / "fifo"
+    os.mkfifo(fifo)
+    ends = []
+    # Opening the FIFO for both directions never blocks, and lets the open in the test end.
+    signal.signal(signal.SIGALRM, lambda *_: ends.append(os.open(fifo, os.O_RDWR)))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    ends.append(kernel.openat2(folder, b"fifo", os.O_RDONLY, 0, 0))
+    assert len(ends) == 2
+    for fd in ends:
+        os.close(fd)
+
+
+def test_reserving_space_leaves_the_length(folder):
+    fd = os.open(b"a", os.O_CREAT | os.O_RDWR, dir_fd=folder)
+    kernel.fallocate_keep_size(fd, 1 << 20)
+    status = os.fstat(fd)
+    os.close(fd)
+    assert status.st_size == 0
+    assert status.st_blocks * 512 >= 1 << 20
+
+
+def test_reserving_space_fails_with_the_errno_of_the_kernel(folder):
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        kernel.fallocate_keep_size(-1, 1)
+
+
+def test_a_file_system_has_a_type_that_an_o_path_descriptor_shows(tmp_path):
+    fd = os.open("/proc", os.O_PATH)
+    # Source: linux/magic.h, PROC_SUPER_MAGIC.
+    assert kernel.filesystem_type(fd) == 0x9FA0
+    os.close(fd)
+
+
+def test_an_interrupted_call_is_made_again():
+    answers = [errno.EINTR, errno.EINTR, 0]
+
+    def call():
+        ctypes.set_errno(answers.pop(0))
+        return -1 if ctypes.get_errno() else 0
+
+    kernel.call_again_when_interrupted(call)
+    assert answers == []
+
+
+def test_a_failed_call_raises_what_it_left_in_errno():
+    def call():
+        ctypes.set_errno(errno.EDQUOT)
+        return -1
+
+    with pytest.raises(OSError, match="quota") as caught:
+        kernel.call_again_when_interrupted(call)
+    assert caught.value.errno == errno.EDQUOT
