@@ -25,22 +25,22 @@ help:  ## say what there is
 	@tools/bootstrap.sh $*
 
 run: .venv/.ready-run  ## serve ./lustack-data as Swift and S3 on this machine (another directory: DIR=...)
-	@exec $(BIN)/lustack serve $(DIR)
+	@exec $(BIN)/lustack serve $(DIR) </dev/null
 
 demo: .venv/.ready-demo  ## show and check the whole way: Swift, S3 and plain files are the same
-	@$(BIN)/python tests/demo/run.py
+	@$(BIN)/python tests/demo/run.py </dev/null
 
 lint: .venv/.ready-test  ## style, types, imports, sizes
-	@$(TOX) -e lint
+	@$(TOX) -e lint </dev/null
 
 unit: .venv/.ready-test  ## the quick tests
-	@$(TOX) -e unit
+	@$(TOX) -e unit </dev/null
 
 functional: .venv/.ready-test  ## the tests with real servers
-	@$(TOX) -e functional
+	@$(TOX) -e functional </dev/null
 
 coverage: .venv/.ready-test  ## every line and branch was reached by unit and functional tests
-	@$(TOX) -e coverage
+	@$(TOX) -e coverage </dev/null
 
 test: .venv/.ready-test .venv/.ready-demo  ## everything that CI runs; stops at the first failure
 	@for step in lint unit functional coverage demo; do \
@@ -50,7 +50,7 @@ test: .venv/.ready-test .venv/.ready-demo  ## everything that CI runs; stops at 
 	echo "== passed: lint, unit, functional, coverage, demo"
 
 torture: .venv/.ready-dev  ## kill processes at random under load, for long; then check that nothing is lost
-	@$(BIN)/python tests/torture/run.py
+	@$(BIN)/python tests/torture/run.py </dev/null
 
 test-all: test torture  ## everything
 

@@ -59,7 +59,7 @@ if ! "$VENV/bin/python" -c 'import pip' 2>/dev/null; then
     echo "lustack: making the virtual environment $VENV"
     "$PYTHON" -m venv --clear "$VENV"
 fi
-pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --quiet --quiet "$@"; }
 pip install --upgrade 'pip>=25.1' bindep  # that pip knows dependency groups
 
 if command -v dpkg-query >/dev/null; then

@@ -5,6 +5,9 @@ Ruff has no rule for the length of a module or of a function body, nor for nesti
 
 Usage: check_size.py [DIRECTORY_OR_FILE ...]        default: src/lustack
 Prints one line for each breach; exits 1 if there was any.
+
+A signature that somebody else decides may have more parameters; a comment at its `def` says whose it is:
+    def get_diskfile(  # signature given by swift.obj.diskfile
 """
 
 from __future__ import annotations
@@ -19,12 +22,11 @@ MAX_MODULE_LINES = 400
 MAX_BODY_LINES = 40
 MAX_NESTING = 3
 MAX_PARAMETERS = 6
+GIVEN_SIGNATURE = "# signature given by "
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Scope = Function | ast.ClassDef | ast.Lambda
-Nesting = (
-    ast.If | ast.For | ast.AsyncFor | ast.While | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | ast.Match
-)
+Nesting = ast.If | ast.For | ast.AsyncFor | ast.While | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | ast.Match
 
 
 def count_body_lines(function: Function) -> int:
@@ -67,16 +69,17 @@ def find_breaches(source: str) -> Iterator[tuple[int, str]]:
     Args:
         source: the text of the module.
     """
-    lines = source.count("\n")
-    if lines > MAX_MODULE_LINES:
-        yield 1, f"module has {lines} lines, at most {MAX_MODULE_LINES}"
+    lines = source.splitlines()
+    if len(lines) > MAX_MODULE_LINES:
+        yield 1, f"module has {len(lines)} lines, at most {MAX_MODULE_LINES}"
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, Function):
             continue
+        is_given = GIVEN_SIGNATURE in lines[node.lineno - 1]
         measures = (
             ("lines in its body", count_body_lines(node), MAX_BODY_LINES),
             ("levels of nesting", measure_nesting(node), MAX_NESTING),
-            ("parameters", count_parameters(node), MAX_PARAMETERS),
+            ("parameters", 0 if is_given else count_parameters(node), MAX_PARAMETERS),
         )
         for what, found, allowed in measures:
             if found > allowed:
