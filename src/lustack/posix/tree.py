@@ -48,10 +48,7 @@ PATH_MAX: Final = 4096
 """Bytes that a system call takes as a path, with the NUL at its end. Source: linux/limits.h."""
 
 _RESOLVE: Final = (
-    kernel.RESOLVE_BENEATH
-    | kernel.RESOLVE_NO_SYMLINKS
-    | kernel.RESOLVE_NO_MAGICLINKS
-    | kernel.RESOLVE_NO_XDEV
+    kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 )
 _SEARCH: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

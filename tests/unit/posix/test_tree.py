@@ -468,9 +468,7 @@ class TestRemoveDirectories:
         assert tree.remove_directories(root, path, lambda _: True) == 0
         assert top.is_dir()
 
-    @pytest.mark.parametrize(
-        "path", [b"absent", b"a/absent", b"file", b"file/a", b"link", b"link/inner", b"n" * 255]
-    )
+    @pytest.mark.parametrize("path", [b"absent", b"a/absent", b"file", b"file/a", b"link", b"link/inner", b"n" * 255])
     def test_what_is_no_directory_of_ours_ends_it_silently(self, root, top, path):
         (top / "a").mkdir()
         (top / "file").touch()
