@@ -16,7 +16,8 @@ from typing import Any
 CAPACITY = 10_000
 """Entries; a token and an answer about a container take some hundred bytes each."""
 
-# Longer times are dates for memcached, thus for its callers. Source: memcached doc/protocol.txt, "Expiration times".
+# Longer times are dates for memcached, thus for its callers.
+# Source: memcached doc/protocol.txt, "Expiration times".
 _LONGEST_RELATIVE_S = 30 * 24 * 3600
 
 _FOREVER = float("inf")
@@ -38,7 +39,7 @@ class MemoryCache:
         self._clock = clock
         self._entries: dict[str, tuple[float, str]] = {}
 
-    def get(self, key: str, raise_on_error: bool = False) -> Any:  # noqa: ANN401, ARG002, FBT001, FBT002 (Swift's)
+    def get(self, key: str, **_options: object) -> Any:  # noqa: ANN401 (whatever was set)
         """The value of a key, None when there is none."""
         expires, text = self._entries.get(key, (_FOREVER, "null"))
         if expires <= self._clock():
@@ -68,16 +69,16 @@ class MemoryCache:
         """Take from a number, likewise."""
         return self.incr(key, delta=-int(delta), time=time)
 
-    def delete(self, key: str, server_key: str | None = None) -> None:  # noqa: ARG002 (there is one server)
+    def delete(self, key: str, _server_key: str | None = None) -> None:
         """Forget a key."""
         self._entries.pop(key, None)
 
-    def set_multi(self, mapping: Mapping[str, object], server_key: str, **options: Any) -> None:  # noqa: ANN401, ARG002
+    def set_multi(self, mapping: Mapping[str, object], _server_key: str, **options: Any) -> None:  # noqa: ANN401
         """Keep several values."""
         for key, value in mapping.items():
             self.set(key, value, **options)
 
-    def get_multi(self, keys: Iterable[str], server_key: str) -> list[Any]:  # noqa: ARG002 (there is one server)
+    def get_multi(self, keys: Iterable[str], _server_key: str) -> list[Any]:
         """The values of several keys."""
         return [self.get(key) for key in keys]
 

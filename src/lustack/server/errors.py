@@ -38,8 +38,9 @@ class ForeignStateError(ConfigurationError):
 
     def __str__(self) -> str:
         return (
-            f"{self.state} holds the listings of another directory than {self.directory} is now. If it was moved "
-            "or is not mounted, bring it back; if it was made anew, remove the state or name another (--state)"
+            f"{self.state} holds the listings of another directory than {self.directory} is now. If that one "
+            "was moved or is not mounted, bring it back; if it was made anew, remove the state or name another "
+            "(--state)"
         )
 
 

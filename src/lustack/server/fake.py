@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from lustack.server.topology import Program
 
 
@@ -29,7 +31,7 @@ class FakeProcess:
     def signal(self, number: int) -> None:
         """Note a signal and end of it, as processes do by default."""
         self.signals.append(number)
-        if not self.stubborn or number == 9:  # noqa: PLR2004 (SIGKILL; this module needs nothing of the system)
+        if not self.stubborn or number == signal.SIGKILL:
             self.code = -number
 
 

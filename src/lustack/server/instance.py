@@ -118,7 +118,7 @@ def running(
         StoppedError: `stop` was set.
     """
     with statedir.open_state(host) as assigned:
-        launcher = Launcher(str(host.etc / "swift.conf"), str(host.state / "log"))
+        launcher = Launcher(f"{host.etc}/swift.conf", host.logs)
         supervisor = Supervisor(launcher)
         served = Instance(host, assigned, supervisor, launcher, report)
         try:

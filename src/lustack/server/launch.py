@@ -4,11 +4,11 @@
     python -m lustack.server.launch --parent PID --swift-conf FILE PROGRAM [ARGUMENT ...]
 
 Rule 1: it dies with its parent, and so does everything it forks: a supervisor that was killed leaves nothing.
-Rule 2: a name that starts with `swift-` is a console script of the installed Swift and runs in this process, with
-the swift.conf that was named; anything else is executed.
+Rule 2: a name that starts with `swift-` is a console script of the installed Swift and runs in this process,
+with the swift.conf that was named; anything else is executed.
 
-Why not Swift's own `set_swift_dir`: the policies are read when `swift.common.storage_policy` is imported, from
-`swift.common.utils.SWIFT_CONF_FILE`, and never again (swift 2.38.3 common/storage_policy.py:982,992;
+Why not Swift's own `set_swift_dir`: the policies are read when `swift.common.storage_policy` is imported,
+from `swift.common.utils.SWIFT_CONF_FILE`, and never again (swift 2.38.3 common/storage_policy.py:982,992;
 common/utils/__init__.py:177,341-357). doc/decisions says more.
 """
 
@@ -25,6 +25,7 @@ from importlib import import_module, metadata
 PR_SET_PDEATHSIG = 1
 """Source: linux/prctl.h:9, prctl(2)."""
 
+_SETTING = "SWIFT_CONF_FILE"
 _POLICIES = "swift.common.storage_policy"
 
 
@@ -41,16 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = parser.parse_args(argv)
     die_with(wanted.parent)
     follow_parents()
-    if wanted.command[0].startswith("swift-"):
-        return run_swift(wanted.swift_conf, wanted.command)
-    os.execvp(wanted.command[0], wanted.command)  # noqa: S606 (no shell is what we want)
+    if not wanted.command[0].startswith("swift-"):
+        os.execvp(wanted.command[0], wanted.command)  # noqa: S606 (no shell is what we want)
+    return run_swift(wanted.swift_conf, wanted.command)
 
 
 def die_with(parent: int) -> None:
     """Ask the kernel to kill this process when its parent ends; end now if it has already.
 
-    The request survives execve(2) but not fork(2), and it is about the thread that made this process: a supervisor
-    must start processes from a thread that lives as long as they may.
+    The request survives execve(2) but not fork(2), and it is about the thread that made this process: a
+    supervisor must start processes from a thread that lives as long as they may.
 
     Args:
         parent: the process that is expected to be the parent.
@@ -91,7 +92,7 @@ def run_swift(conf: str, command: Sequence[str]) -> int:
     """
     if _POLICIES in sys.modules:
         raise RuntimeError(f"{_POLICIES} was imported before swift.conf was chosen")
-    import_module("swift.common.utils").SWIFT_CONF_FILE = conf
+    setattr(import_module("swift.common.utils"), _SETTING, conf)
     entry = find_script(command[0])
     sys.argv = list(command)
     return entry() or 0

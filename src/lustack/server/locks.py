@@ -27,7 +27,7 @@ _HOLDER_BYTES = 200
 
 @contextmanager
 def hold(directory: str, shown: str) -> Iterator[None]:
-    """Hold the lock of a directory, seen by every process of the host, and of other hosts where the file system can.
+    """Hold the lock of a directory; other hosts see it where the file system shows them locks.
 
     Args:
         directory: where the lock file lies.

@@ -2,7 +2,8 @@
 """What a request passes on its way to the proxy: the filters, their order, their options.
 
 Rule 1: a filter that a pipeline names stands in `FILTERS`; its options can be overridden by the host.
-Rule 2: the order of `DEFAULT` follows the sample of Swift 2.38 (etc/proxy-server.conf-sample, `[pipeline:main]`).
+Rule 2: the order of `DEFAULT` follows the sample of Swift 2.38 (etc/proxy-server.conf-sample,
+`[pipeline:main]`).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ DEFAULT = (
     "proxy-logging",
 )
 
-# domain_remap must stand before listing_formats, or the listings of such requests have the wrong format (measured:
-# two of Swift's functional tests fail otherwise).
+# domain_remap must stand before listing_formats, or the listings of such requests have the wrong format
+# (measured: two of Swift's functional tests fail otherwise).
 CONFORMANCE = (
     *DEFAULT[: DEFAULT.index("listing_formats")],
     "domain_remap",

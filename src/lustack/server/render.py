@@ -21,11 +21,13 @@ Sections = Mapping[str, Mapping[str, str]]
 """Section -> option -> value, in the order of the file."""
 
 PART_POWER = 6
-"""64 partitions. There is one device, so they only spread the databases over directories; it can never change."""
+"""64 partitions. There is one device, so they only spread the databases over directories; it can never
+change."""
 
 # Swift's own names for the part of a server that is no filter.
 _INTERNAL_APP = {
-    # One device: after ten errors it would be left alone for a minute, and every request be answered with 503.
+    # One device: after ten errors it would be left alone for a minute, and every request be answered with
+    # 503.
     # Source: swift 2.38.3 common/error_limiter.py, proxy/server.py `error_suppression_interval`.
     "error_suppression_interval": "0",
     "account_autocreate": "true",
@@ -80,7 +82,8 @@ def _ini(sections: Sections, escape: str = "%") -> str:
 def _value(section: str, option: str, value: str, escape: str) -> str:
     """A value as the parser of the file reads it back.
 
-    `%` starts a reference for configparser (Swift, paste.deploy), `$` for oslo.config; doubled they are themselves.
+    `%` starts a reference for configparser (Swift, paste.deploy), `$` for oslo.config; doubled they are
+    themselves.
     """
     if value != value.strip() or not value.isprintable():
         allowed = "text without line breaks, control characters, and blanks at its ends"
@@ -95,14 +98,14 @@ def _common(host: Host) -> dict[str, str]:
         # One process that serves by itself: less memory, and no child that could outlive it.
         "workers": "0",
         "user": host.user,
-        "swift_dir": str(host.etc),
+        "swift_dir": host.etc,
         "mount_check": "false",
-        "recon_cache_path": str(host.state / "cache"),
+        "recon_cache_path": host.cache,
         # Room for others is not Swift's business here; and a full disk answers 507 by itself.
         "fallocate_reserve": "0",
         "log_level": host.log_level,
-        # The log goes to stderr, which is a file. Swift also sends every line to syslog and cannot be told not to;
-        # to a port where nobody listens (9, discard, RFC 863) it is at least out of the system's log.
+        # The log goes to stderr, which is a file. Swift also sends every line to syslog and cannot be told
+        # not to; to a port where nobody listens (9, discard, RFC 863) it is at least out of the system's log.
         "log_udp_host": LOOPBACK,
         "log_udp_port": "9",
         "log_custom_handlers": "lustack.server.stamps.stamp_lines",
@@ -140,7 +143,7 @@ def _pipeline(host: Host, assigned: Assigned, names: tuple[str, ...], app: str) 
 def _filter(host: Host, assigned: Assigned, name: str) -> Mapping[str, str]:
     own = {
         "cache": _cache(host, assigned),
-        "namespace": {"devices": str(host.node), "swift_dir": str(host.etc)},
+        "namespace": {"devices": host.node, "swift_dir": host.etc},
         "tempauth": {_user_option(user): " ".join((user.key, *user.groups)) for user in host.users},
     }.get(name, {})
     asked = host.filter_options.get(name, {})
@@ -174,7 +177,12 @@ def _user_option(user: User) -> str:
 
 
 def _proxy(host: Host, assigned: Assigned) -> Sections:
-    app = {"use": "egg:swift#proxy", **_INTERNAL_APP, "allow_account_management": "true", **host.proxy_options}
+    app = {
+        "use": "egg:swift#proxy",
+        **_INTERNAL_APP,
+        "allow_account_management": "true",
+        **host.proxy_options,
+    }
     return {
         "DEFAULT": {**_common(host), "bind_port": str(assigned.ports.proxy)},
         **_pipeline(host, assigned, host.pipeline, "proxy-server"),
@@ -184,7 +192,7 @@ def _proxy(host: Host, assigned: Assigned) -> Sections:
 
 def _database_server(host: Host, kind: str, port: int) -> Sections:
     return {
-        "DEFAULT": {**_common(host), "bind_port": str(port), "devices": str(host.databases)},
+        "DEFAULT": {**_common(host), "bind_port": str(port), "devices": host.databases},
         **_backend_pipeline(host, kind),
         f"app:{kind}-server": {"use": f"egg:swift#{kind}"},
         f"{kind}-replicator": {},
@@ -200,20 +208,21 @@ def _database_server(host: Host, kind: str, port: int) -> Sections:
 def _object_server(host: Host, assigned: Assigned) -> Sections:
     app = {
         "use": "egg:swift#object",
-        "lustre_spool_dir": str(host.spool),
-        # The default of one second turns a short wait for SQLite into an update that waits for the object-updater.
+        "lustre_spool_dir": host.spool,
+        # The default of one second turns a short wait for SQLite into an update that waits for the
+        # object-updater.
         "container_update_timeout": "5",
         **host.object_options,
     }
     return {
-        "DEFAULT": {**_common(host), "bind_port": str(assigned.ports.object), "devices": str(host.node)},
+        "DEFAULT": {**_common(host), "bind_port": str(assigned.ports.object), "devices": host.node},
         **_backend_pipeline(host, "object"),
         "app:object-server": app,
     }
 
 
 def _backend_pipeline(host: Host, kind: str) -> Sections:
-    recon = {**pipeline.FILTERS["recon"], "recon_cache_path": str(host.state / "cache")}
+    recon = {**pipeline.FILTERS["recon"], "recon_cache_path": host.cache}
     return {
         "pipeline:main": {"pipeline": f"healthcheck recon {kind}-server"},
         "filter:healthcheck": pipeline.FILTERS["healthcheck"],
@@ -223,7 +232,7 @@ def _backend_pipeline(host: Host, kind: str) -> Sections:
 
 def _object_updater(host: Host) -> Sections:
     return {
-        "DEFAULT": {**_common(host), "devices": str(host.spool)},
+        "DEFAULT": {**_common(host), "devices": host.spool},
         "object-updater": {"interval": str(host.updater_interval_s), "node_timeout": "30"},
     }
 
@@ -237,7 +246,7 @@ def _object_expirer(host: Host, assigned: Assigned) -> Sections:
 
 
 def _internal_client(host: Host, assigned: Assigned) -> Sections:
-    return {"DEFAULT": {"swift_dir": str(host.etc)}, **_internal(host, assigned)}
+    return {"DEFAULT": {"swift_dir": host.etc}, **_internal(host, assigned)}
 
 
 def _internal(host: Host, assigned: Assigned) -> Sections:
@@ -250,9 +259,9 @@ def _internal(host: Host, assigned: Assigned) -> Sections:
 def _sync(host: Host, assigned: Assigned) -> Sections:
     return {
         "sync": {
-            "swift_dir": str(host.etc),
-            "devices": str(host.node),
-            "state_dir": str(host.state / "sync"),
+            "swift_dir": host.etc,
+            "devices": host.node,
+            "state_dir": host.memory,
             "interval_s": str(host.sync_interval_s),
             "metrics_port": str(assigned.ports.metrics),
         },

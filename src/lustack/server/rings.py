@@ -3,8 +3,8 @@
 
     python -m lustack.server.rings DIRECTORY < rings.json
 
-`lustack.server.render.rings` says what is read. Rings are made of Swift's own class, not of `swift-ring-builder`:
-with one device there is nothing to balance.
+`lustack.server.render.rings` says what is read. Rings are made of Swift's own class, not of
+`swift-ring-builder`: with one device there is nothing to balance.
 """
 
 from __future__ import annotations
@@ -41,7 +41,15 @@ def make(ip: str, part_power: int, server: Mapping[str, Any]) -> Any:  # noqa: A
         server: the `port` and `device` of the server.
     """
     address = {"ip": ip, "port": server["port"], "replication_ip": ip, "replication_port": server["port"]}
-    device = {"id": 0, "region": 1, "zone": 1, "weight": 1.0, "meta": "", "device": server["device"], **address}
+    device = {
+        "id": 0,
+        "region": 1,
+        "zone": 1,
+        "weight": 1.0,
+        "meta": "",
+        "device": server["device"],
+        **address,
+    }
     return RingData([array.array("H", [0]) * 2**part_power], [device], 32 - part_power)
 
 

@@ -14,7 +14,8 @@ def stamp_lines(*arguments: object) -> None:
     """Put the time and the level before each line that a logger of Swift writes to the console.
 
     Args:
-        arguments: what Swift gives to such a function: options, name, whether to log to the console, route, format
+        arguments: what Swift gives to such a function: options, name, whether to log to the console, route,
+        format
             of a line, logger, adapter of the logger.
     """
     *_, line_format, logger, _adapter = arguments

@@ -45,15 +45,15 @@ def open_state(host: Host) -> Iterator[Assigned]:
     Raises:
         ConfigurationError: the directory, the state or the port cannot be used; it says why.
     """
-    state, reserved = str(host.state), os.path.join(str(host.directory), os.fsdecode(RESERVED))
+    reserved = os.path.join(host.directory, os.fsdecode(RESERVED))
     _refuse_overlap(host)
     os.makedirs(host.directory, exist_ok=True)
     os.makedirs(reserved, mode=0o700, exist_ok=True)
-    os.makedirs(state, mode=0o700, exist_ok=True)
+    os.makedirs(host.state, mode=0o700, exist_ok=True)
     with ExitStack() as held:
-        held.enter_context(locks.hold(reserved, str(host.directory)))
-        held.enter_context(locks.hold(state, state))
-        _require_xattrs(reserved, str(host.directory))
+        held.enter_context(locks.hold(reserved, host.directory))
+        held.enter_context(locks.hold(host.state, host.state))
+        _require_xattrs(reserved, host.directory)
         _make_places(host)
         assigned = _assign(host, reserved)
         _write_configuration(host, assigned)
@@ -83,17 +83,17 @@ def _require_xattrs(place: str, shown: str) -> None:
 
 
 def _make_places(host: Host) -> None:
-    for name in ("etc", "node", "db", "spool", "sync", "cache", "log"):
-        os.makedirs(host.state / name, mode=0o700, exist_ok=True)
-    os.makedirs(host.databases / host.device, exist_ok=True)
+    for place in (host.etc, host.node, host.databases, host.spool, host.memory, host.cache, host.logs):
+        os.makedirs(place, mode=0o700, exist_ok=True)
+    os.makedirs(f"{host.databases}/{host.device}", exist_ok=True)
     for policy in host.policies:
-        root = str(host.root_of(policy))
+        root = host.root_of(policy)
         os.makedirs(root, exist_ok=True)
-        _link(str(host.node / policy.device), root)
+        _link(f"{host.node}/{policy.device}", root)
         if policy.has_own_spool:
-            os.makedirs(host.spool / policy.device, exist_ok=True)
+            os.makedirs(f"{host.spool}/{policy.device}", exist_ok=True)
         else:
-            _link(str(host.spool / policy.device), root)
+            _link(f"{host.spool}/{policy.device}", root)
 
 
 def _link(place: str, target: str) -> None:
@@ -109,7 +109,7 @@ def _link(place: str, target: str) -> None:
 
 def _assign(host: Host, reserved: str) -> Assigned:
     """Read what was chosen at the first start, choose what is missing, and remember it."""
-    place = str(host.etc / RECORD)
+    place = f"{host.etc}/{RECORD}"
     record = _read_record(place)
     identity = _identify(host, reserved, record.get("identity"))
     salt = record.get("hash_prefix") or secrets.token_hex(_SALT_BYTES)
@@ -137,7 +137,7 @@ def _identify(host: Host, reserved: str, expected: str | None) -> str:
     place = os.path.join(reserved, IDENTITY)
     found = _read(place)
     if expected is not None and found != expected:
-        raise ForeignStateError(str(host.directory), str(host.state))
+        raise ForeignStateError(host.directory, host.state)
     if found is not None:
         return found
     identity = secrets.token_hex(_SALT_BYTES)
@@ -147,10 +147,10 @@ def _identify(host: Host, reserved: str, expected: str | None) -> str:
 
 def _write_configuration(host: Host, assigned: Assigned) -> None:
     for name, text in render.files(host, assigned).items():
-        _write(str(host.etc / name), text)
-    wanted, done = render.rings(host, assigned), str(host.etc / "rings.json")
+        _write(f"{host.etc}/{name}", text)
+    wanted, done = render.rings(host, assigned), f"{host.etc}/rings.json"
     if _read(done) != wanted:
-        _make_rings(str(host.etc), wanted)
+        _make_rings(host.etc, wanted)
         _write(done, wanted)
 
 

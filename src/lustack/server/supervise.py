@@ -121,7 +121,7 @@ class Supervisor:
         return ended
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """Stop everything and wait until nothing is left: ask, then kill what is still there after a while."""
+        """Stop everything and wait until nothing is left: ask first, kill who does not go in time."""
         running = [slot.process for slot in self._slots.values() if slot.process is not None]
         self._slots.clear()
         _signal_all(running, signal.SIGTERM)
@@ -161,7 +161,7 @@ class SessionProcess:
         self.pid = popen.pid
 
     def poll(self) -> int | None:
-        """See `Process`. The leader is not reaped before its group is killed, so its number cannot be another's."""
+        """See `Process`; the leader is reaped after its group was killed, so its number is nobody else's."""
         if self._popen.returncode is None:
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 return None
@@ -195,7 +195,7 @@ class Launcher:
         ours = (self.python, "-P", "-m", "lustack.server.launch")
         options = ("--parent", str(os.getpid()), "--swift-conf", self.swift_conf)
         with open(self.log_of(program.name), "ab") as log:
-            popen = subprocess.Popen(  # noqa: S603 (the command is ours)
+            popen = subprocess.Popen(
                 (*ours, *options, *program.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

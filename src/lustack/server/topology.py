@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs on a host and where it keeps what: the wishes, the place of every file, the list of programs.
 
-Rule 1: no input, no output: a `Host` is what somebody wants, `Assigned` what was chosen for it once and stays.
+Rule 1: no input, no output: a `Host` is what somebody wants, `Assigned` what was chosen for it, and stays.
 Rule 2: everything listens on the loopback interface only. The inner servers ask nobody for a password.
 Rule 3: nothing but objects lies in the served directory; databases, rings, spools and logs are in the state.
 
 The state directory:
 
-    etc/          configuration and rings, written at every start; serve.json holds what was chosen at the first one
-    node/<device> a link to the root of a storage policy (the directory of its objects)
-    db/<device>/  databases of accounts and containers
+    etc/             configuration and rings, written at every start; serve.json: what was chosen at the first
+    node/<device>    a link to the root of a storage policy (the directory of its objects)
+    db/<device>/     databases of accounts and containers
     spool/<device>/  updates of listings that could not be sent yet (object-updater)
-    sync/         what the daemon remembers
-    cache/        figures that Swift's daemons leave for each other
-    log/          one file for each process
+    sync/            what the daemon remembers
+    cache/           figures that Swift's daemons leave for each other
+    log/             one file for each process
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import PurePosixPath
 
 from lustack.server import pipeline
 
@@ -72,7 +71,7 @@ class Policy:
     name: str = "posix"
     disk_file: str = OUR_DISK_FILE
     device: str = DEFAULT_DEVICE
-    root: PurePosixPath | None = None
+    root: str | None = None
     default: bool = True
 
     @property
@@ -110,8 +109,8 @@ class Host:
         updater_interval_s: how often Swift's daemons look for work.
     """
 
-    directory: PurePosixPath
-    state: PurePosixPath
+    directory: str
+    state: str
     port: int = DEFAULT_PORT
     users: tuple[User, ...] = (User("test", "tester", "testing"),)
     policies: tuple[Policy, ...] = (Policy(),)
@@ -129,31 +128,46 @@ class Host:
     updater_interval_s: int = 5
 
     @property
-    def etc(self) -> PurePosixPath:
+    def etc(self) -> str:
         """The directory of the configuration, Swift's `swift_dir`."""
-        return self.state / "etc"
+        return f"{self.state}/etc"
 
     @property
-    def node(self) -> PurePosixPath:
+    def node(self) -> str:
         """Swift's `devices` for objects."""
-        return self.state / "node"
+        return f"{self.state}/node"
 
     @property
-    def databases(self) -> PurePosixPath:
+    def databases(self) -> str:
         """Swift's `devices` for accounts and containers."""
-        return self.state / "db"
+        return f"{self.state}/db"
 
     @property
-    def spool(self) -> PurePosixPath:
+    def logs(self) -> str:
+        """One file for each process."""
+        return f"{self.state}/log"
+
+    @property
+    def cache(self) -> str:
+        """Figures that Swift's daemons leave for each other."""
+        return f"{self.state}/cache"
+
+    @property
+    def memory(self) -> str:
+        """What the daemon remembers."""
+        return f"{self.state}/sync"
+
+    @property
+    def spool(self) -> str:
         """The `devices` of the object-updater."""
-        return self.state / "spool"
+        return f"{self.state}/spool"
 
     @property
     def device(self) -> str:
         """The device of policy 0, and the one of the databases."""
         return next(policy.device for policy in self.policies if policy.index == 0)
 
-    def root_of(self, policy: Policy) -> PurePosixPath:
+    def root_of(self, policy: Policy) -> str:
         """The directory that holds a policy's objects."""
         return self.directory if policy.root is None else policy.root
 
@@ -258,25 +272,25 @@ def programs(host: Host, assigned: Assigned, python: str) -> tuple[Program, ...]
 def _memcached(host: Host, ports: Ports) -> tuple[Program, ...]:
     if host.memcached is None:
         return ()
-    command = (host.memcached, "-l", LOOPBACK, "-p", str(ports.memcached), "-U", "0", "-m", "64")
+    command: tuple[str, ...] = (host.memcached, "-l", LOOPBACK, "-p", str(ports.memcached), "-U", "0", "-m", "64")
     if host.memcached_user is not None:
         command = (*command, "-u", host.memcached_user)
     return (Program("memcached", command, first=True),)
 
 
 def _server(host: Host, kind: str, port: int) -> Program:
-    conf = str(host.etc / f"{kind}-server.conf")
+    conf = f"{host.etc}/{kind}-server.conf"
     return Program(f"{kind}-server", (f"swift-{kind}-server", conf, "verbose"), port, first=True)
 
 
 def _daemon(host: Host, name: str, conf: str | None = None) -> Program:
-    return Program(name, (f"swift-{name}", str(host.etc / f"{conf or name}.conf"), "verbose"))
+    return Program(name, (f"swift-{name}", f"{host.etc}/{conf or name}.conf", "verbose"))
 
 
 def _sync(host: Host, python: str) -> tuple[Program, ...]:
     if not host.sync:
         return ()
-    conf = str(host.etc / "lustack.conf")
+    conf = f"{host.etc}/lustack.conf"
     # -P: what lies in the directory where somebody typed the command is not a module of ours.
     command = (python, "-P", "-m", "lustack.cli.main", "sync", "run", "--config-file", conf)
     return (Program("sync", command),)
