@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,6 +46,7 @@ class Instance:
         supervisor: keeps its programs.
         launcher: starts them.
         report: is told a sentence about what happens.
+        find_missing: says what does not answer yet, see `lustack.server.readiness`.
     """
 
     host: Host
@@ -53,6 +54,7 @@ class Instance:
     supervisor: Supervisor
     launcher: Launcher
     report: Report = _say_nothing
+    find_missing: Callable[[Iterable[Program], Access], str | None] = readiness.find_missing
 
     @property
     def access(self) -> Access:
@@ -89,7 +91,7 @@ class Instance:
 
     def _wait(self, servers: list[Program], stop: threading.Event, limit_s: float) -> None:
         started_s = time.monotonic()
-        while (missing := readiness.find_missing(servers, self.access)) is not None:
+        while (missing := self.find_missing(servers, self.access)) is not None:
             for ended in self.supervisor.tick():
                 log = self.launcher.log_of(ended.name)
                 raise StartError(ended.name, ended.code, log, read_tail(log))

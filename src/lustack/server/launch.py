@@ -29,11 +29,15 @@ _SETTING = "SWIFT_CONF_FILE"
 _POLICIES = "swift.common.storage_policy"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, become: Callable[..., object] = os.execvp) -> int:
     """Become the program that the arguments name.
 
+    Args:
+        argv: the arguments, None: those of this process.
+        become: does what `os.execvp` does.
+
     Returns:
-        The exit code, if the program returns at all.
+        The exit code of a program of Swift. From the others nothing returns but a fake.
     """
     parser = argparse.ArgumentParser(prog="lustack.server.launch")
     parser.add_argument("--parent", type=int, required=True, help="process to die with")
@@ -42,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = parser.parse_args(argv)
     die_with(wanted.parent)
     follow_parents()
-    if not wanted.command[0].startswith("swift-"):
-        os.execvp(wanted.command[0], wanted.command)  # noqa: S606 (no shell is what we want)
-    return run_swift(wanted.swift_conf, wanted.command)
+    if wanted.command[0].startswith("swift-"):
+        return run_swift(wanted.swift_conf, wanted.command)
+    become(wanted.command[0], wanted.command)
+    return 0
 
 
-def die_with(parent: int) -> None:
+def die_with(parent: int, prctl: Callable[..., int] | None = None, kill: Callable[..., None] = os.kill) -> None:
     """Ask the kernel to kill this process when its parent ends; end now if it has already.
 
     The request survives execve(2) but not fork(2), and it is about the thread that made this process: a
@@ -55,15 +60,17 @@ def die_with(parent: int) -> None:
 
     Args:
         parent: the process that is expected to be the parent.
+        prctl: does what prctl(2) does, None: itself.
+        kill: does what `os.kill` does.
 
     Raises:
         OSError: the kernel refused.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+    call = ctypes.CDLL(None, use_errno=True).prctl if prctl is None else prctl
+    if call(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+        kill(os.getpid(), signal.SIGKILL)
 
 
 def follow_parents() -> None:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lustack.errors import ConfigurationError
@@ -24,14 +24,17 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 _HOLDER_BYTES = 200
 
+Flock = Callable[[int, int], None]
+
 
 @contextmanager
-def hold(directory: str, shown: str) -> Iterator[None]:
+def hold(directory: str, shown: str, flock: Flock = fcntl.flock) -> Iterator[None]:
     """Hold the lock of a directory; other hosts see it where the file system shows them locks.
 
     Args:
         directory: where the lock file lies.
         shown: what is locked, as the user calls it.
+        flock: does what `fcntl.flock` does.
 
     Raises:
         InUseError: somebody else holds it.
@@ -39,7 +42,7 @@ def hold(directory: str, shown: str) -> Iterator[None]:
     """
     fd = os.open(os.path.join(directory, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        _lock(fd, shown)
+        _lock(fd, shown, flock)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}".encode()[:_HOLDER_BYTES], 0)
         yield
@@ -47,9 +50,9 @@ def hold(directory: str, shown: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _lock(fd: int, shown: str) -> None:
+def _lock(fd: int, shown: str, flock: Flock) -> None:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as err:
         holder = os.pread(fd, _HOLDER_BYTES, 0).decode(errors="replace") or "another process"
         raise InUseError(shown, holder) from err

@@ -24,9 +24,14 @@ PATIENCE_S = 3.0
 _PAUSE_S = 0.1
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on a port of the loopback interface now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def is_free(port: int, make: Callable[[], socket.socket] = socket.socket) -> bool:
+    """Whether a server could listen on a port of the loopback interface now.
+
+    Args:
+        port: the port.
+        make: makes a TCP socket.
+    """
+    with make() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

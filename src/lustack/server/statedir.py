@@ -15,7 +15,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -31,13 +31,36 @@ RECORD = "serve.json"
 IDENTITY = "identity"
 _PROBE = "user.lustack.probe"
 _SALT_BYTES = 16
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+def make_rings(etc: str, wanted: str) -> None:
+    """Write rings, in a process of its own: it imports Swift.
+
+    Args:
+        etc: where.
+        wanted: which, see `render.rings`.
+
+    Raises:
+        ConfigurationError: Swift does not do it.
+    """
+    command = (sys.executable, "-P", "-m", "lustack.server.rings", etc)
+    try:
+        subprocess.run(command, input=wanted, text=True, check=True, capture_output=True)
+    except subprocess.CalledProcessError as err:
+        allowed = f"an installed Swift that can write rings; this one said:\n{err.stderr}"
+        raise ConfigurationError("lustack serve", "swift", "swift.common.ring", allowed) from err
 
 
 @contextmanager
-def open_state(host: Host) -> Iterator[Assigned]:
+def open_state(host: Host, make_rings: Callable[[str, str], None] = make_rings) -> Iterator[Assigned]:
     """Make or find the state of a host, ready for its servers, and keep everybody else out.
 
     Everything that a start needs is written here; nothing is started.
+
+    Args:
+        host: what is wanted.
+        make_rings: does what `make_rings` of this module does.
 
     Yields:
         What was chosen, now or earlier.
@@ -47,17 +70,30 @@ def open_state(host: Host) -> Iterator[Assigned]:
     """
     reserved = os.path.join(host.directory, os.fsdecode(RESERVED))
     _refuse_overlap(host)
-    os.makedirs(host.directory, exist_ok=True)
-    os.makedirs(reserved, mode=0o700, exist_ok=True)
-    os.makedirs(host.state, mode=0o700, exist_ok=True)
     with ExitStack() as held:
-        held.enter_context(locks.hold(reserved, host.directory))
-        held.enter_context(locks.hold(host.state, host.state))
-        _require_xattrs(reserved, host.directory)
+        with _explained(host.directory):
+            os.makedirs(reserved, mode=0o700, exist_ok=True)
+            held.enter_context(locks.hold(reserved, host.directory))
+        with _explained(host.state):
+            os.makedirs(host.state, mode=0o700, exist_ok=True)
+            held.enter_context(locks.hold(host.state, host.state))
+        require_xattrs(reserved, host.directory)
         _make_places(host)
         assigned = _assign(host, reserved)
-        _write_configuration(host, assigned)
+        _write_configuration(host, assigned, make_rings)
         yield assigned
+
+
+@contextmanager
+def _explained(directory: str) -> Iterator[None]:
+    """Translate what is wrong with a directory that the user named."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in _NOT_OURS:
+            raise
+        allowed = f"one that you may write to ({os.strerror(err.errno)})"
+        raise ConfigurationError("lustack serve", "directory", directory, allowed) from err
 
 
 def _refuse_overlap(host: Host) -> None:
@@ -67,12 +103,21 @@ def _refuse_overlap(host: Host) -> None:
         raise ConfigurationError("lustack serve", "--state", state, f"outside the served directory {directory}")
 
 
-def _require_xattrs(place: str, shown: str) -> None:
-    """Try it: what a mount option promises is not what the file system does."""
+def require_xattrs(place: str, shown: str, setxattr: Callable[[int, str, bytes], None] = os.setxattr) -> None:
+    """Try whether a directory holds extended attributes: mount options promise what a file system may not do.
+
+    Args:
+        place: the directory to try it in.
+        shown: what it is about, as the user calls it.
+        setxattr: does what `os.setxattr` does.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
     dirfd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with TemporaryFile.create(dirfd) as probe:
-            os.setxattr(probe.fd, _PROBE, b"1")
+            setxattr(probe.fd, _PROBE, b"1")
     except OSError as err:
         if err.errno != errno.EOPNOTSUPP:
             raise
@@ -145,22 +190,13 @@ def _identify(host: Host, reserved: str, expected: str | None) -> str:
     return identity
 
 
-def _write_configuration(host: Host, assigned: Assigned) -> None:
+def _write_configuration(host: Host, assigned: Assigned, make: Callable[[str, str], None]) -> None:
     for name, text in render.files(host, assigned).items():
         _write(f"{host.etc}/{name}", text)
     wanted, done = render.rings(host, assigned), f"{host.etc}/rings.json"
     if _read(done) != wanted:
-        _make_rings(host.etc, wanted)
+        make(host.etc, wanted)
         _write(done, wanted)
-
-
-def _make_rings(etc: str, wanted: str) -> None:
-    command = (sys.executable, "-P", "-m", "lustack.server.rings", etc)
-    try:
-        subprocess.run(command, input=wanted, text=True, check=True, capture_output=True)
-    except subprocess.CalledProcessError as err:
-        allowed = f"an installed Swift that can write rings; this one said:\n{err.stderr}"
-        raise ConfigurationError("lustack serve", "swift", "swift.common.ring", allowed) from err
 
 
 def _read(place: str) -> str | None:
