@@ -65,7 +65,10 @@ pip install --upgrade 'pip>=25.1' bindep  # that pip knows dependency groups
 if command -v dpkg-query >/dev/null; then
     missing=$("$VENV/bin/bindep" --brief --file bindep.txt "${profiles[@]}" || true)
     # shellcheck disable=SC2086  # one word for each package
-    [ -z "$missing" ] || install_packages $missing
+    if [ -n "$missing" ] && ! (install_packages $missing); then
+        # The server finds its way without them (it remembers tokens by itself); the tests do not.
+        case $purpose in run | install) echo "lustack: going on without them" >&2 ;; *) exit 1 ;; esac
+    fi
 else
     echo "lustack: no Debian or Ubuntu: see to it that what bindep.txt lists is here" >&2
 fi
