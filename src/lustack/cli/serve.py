@@ -68,7 +68,7 @@ def run(wanted: argparse.Namespace) -> int:
     require_swift(find_spec("swift") is not None)
     host = choose_host(wanted, os.environ)
     report = choose_report(sys.stderr)
-    with _stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         try:
             with instance.running(host, report, stop) as served:
                 print(render_json(served) if wanted.json else render_text(served), flush=True)
@@ -105,17 +105,27 @@ def choose_host(wanted: argparse.Namespace, environ: Mapping[str, str]) -> Host:
         port=wanted.port,
         users=(*Host.users, *wanted.user),
         memcached=memcached,
-        memcached_user="root" if os.geteuid() == 0 else None,
-        user=_own_name(),
+        memcached_user=memcached_user(os.geteuid()),
+        user=name_of(os.geteuid()),
     )
 
 
-def _own_name() -> str:
+def memcached_user(uid: int) -> str | None:
+    """Whom memcached has to be told to run as: it refuses root unless it is asked for."""
+    return None if uid else "root"
+
+
+def name_of(uid: int) -> str:
+    """The name of a user.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError as err:
         allowed = "one with a name in /etc/passwd: Swift's daemons ask for it"
-        raise ConfigurationError("lustack serve", "user id", os.geteuid(), allowed) from err
+        raise ConfigurationError("lustack serve", "user id", uid, allowed) from err
 
 
 def _port(text: str) -> int:
@@ -159,7 +169,7 @@ Ctrl-C stops everything; the same command continues."""
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """An event that the usual signals set; who ignores the end of the terminal (nohup) keeps ignoring it."""
     stop = threading.Event()
     numbers = [signal.SIGINT, signal.SIGTERM]

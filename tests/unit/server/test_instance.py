@@ -89,9 +89,7 @@ def test_what_ends_later_is_reported_and_started_again(tmp_path):
 
 def test_a_real_swift_serves_and_leaves_nothing_running(tmp_path):
     names = tuple(name for name in pipeline.DEFAULT if name != "namespace")
-    host = Host(
-        str(tmp_path / "data"), str(tmp_path / "state"), port=0, policies=(STOCK,), pipeline=names, sync=False
-    )
+    host = Host(str(tmp_path / "data"), str(tmp_path / "state"), port=0, policies=(STOCK,), pipeline=names, sync=False)
     said = []
     with instance.running(host, said.append) as served:
         pids = served.supervisor.pids()

@@ -22,9 +22,7 @@ def test_every_partition_leads_to_the_one_device(tmp_path):
     ring = RingData.load(str(tmp_path / "object-1.ring.gz"))
     assert [list(replica) for replica in ring._replica2part2dev_id] == [[0] * 64]
     assert (ring.part_power, ring.replica_count) == (6, 1)
-    assert [(d["ip"], d["port"], d["replication_port"], d["device"]) for d in ring.devs] == [
-        ("127.0.0.1", 4, 4, "d1")
-    ]
+    assert [(d["ip"], d["port"], d["replication_port"], d["device"]) for d in ring.devs] == [("127.0.0.1", 4, 4, "d1")]
 
 
 def test_the_program_does_the_same(tmp_path):

@@ -13,8 +13,10 @@ class SwiftFormatter(logging.Formatter):
 
 
 def make_logger() -> tuple[logging.Logger, io.StringIO]:
-    logger, stream = logging.Logger("swift"), io.StringIO()
-    logger.addHandler(logging.StreamHandler(stream))
+    logger, stream = logging.getLogger("test_stamps"), io.StringIO()
+    logger.handlers = [logging.StreamHandler(stream)]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     return logger, stream
 
 

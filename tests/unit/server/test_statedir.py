@@ -82,7 +82,7 @@ def test_a_directory_is_served_once_whatever_it_is_called(host, tmp_path):
 
 def test_a_state_is_used_once(host, tmp_path):
     other = dataclasses.replace(host, directory=str(tmp_path / "elsewhere"))
-    with statedir.open_state(host, RingMaker()), pytest.raises(InUseError, match="data.state is being served"):
+    with statedir.open_state(host, RingMaker()), pytest.raises(InUseError, match=r"data\.state is being served"):
         open_once(other)
 
 
