@@ -18,7 +18,9 @@ look like one of our marks gets its `%` escaped, so that nothing is ambiguous:
 Rule 1: `decode(encode(name)) == name` for every name.
 Rule 2: `encode(decode(path)) == path` for every path that decodes to a name, twins aside; so every file has at
 most one name, and each name one plain place and its twins.
-Rule 3: only this module knows the marks.
+Rule 3: the twin of one name is never the place of another: plain entries end in no mark, of neither kind. A job's
+own entry that does (a directory `a%file`) has no name.
+Rule 4: only this module knows the marks.
 
 Everything works on bytes: a path is whatever bytes the file system holds.
 """
@@ -46,6 +48,9 @@ EMPTY = b"%"
 CONTINUED = b"%+"
 _CHUNK_MAX = NAME_MAX - len(CONTINUED)
 _CHUNK_MIN = 240
+_FIRST_CONTINUATION, _FIRST_LEAD = 0x80, 0xC0
+"""Bytes of UTF-8 from the first up to before the second are inside a character. Source: RFC 3629."""
+
 _MARK = re.compile(rb"%(?:00|25)")
 _MARKED = {b"%00": b"\0", b"%25": b"%"}
 _ODD = re.compile(rb"[%\0]|//|^/|/$|(?:^|/)\.|[^/]{256}")
@@ -112,14 +117,12 @@ def steps(name: str) -> list[Step]:
 
 def directory_steps(name: str) -> list[Step]:
     """The places of every component of a directory: `name` is an object name without its trailing slash."""
-    return [
-        _step(component, Kind.DIRECTORY) for component in name.encode("utf-8", "surrogateescape").split(b"/")
-    ]
+    return [_step(component, Kind.DIRECTORY) for component in name.encode("utf-8", "surrogateescape").split(b"/")]
 
 
 def account_path(account: str) -> RelPath:
     """Path of an account's directory, relative to the device root."""
-    return RelPath(_split(_escape(account.encode("utf-8", "surrogateescape"), Kind.DIRECTORY, top=True)))
+    return RelPath(_split(_escape(account.encode("utf-8", "surrogateescape"), top=True)))
 
 
 def container_path(account: str, container: str) -> RelPath:
@@ -127,7 +130,7 @@ def container_path(account: str, container: str) -> RelPath:
 
     Swift's hidden containers (their names start with NUL) lie below `.lustack/`.
     """
-    entry = _split(_escape(container.encode("utf-8", "surrogateescape"), Kind.DIRECTORY))
+    entry = _split(_escape(container.encode("utf-8", "surrogateescape")))
     plain = account_path(account) + b"/" + entry
     if container.startswith("\0"):
         plain = layout.HIDDEN_CONTAINERS + b"/" + plain
@@ -152,27 +155,22 @@ def decode(path: bytes) -> ObjectName:
     return to_name(b"/".join(parts), path)
 
 
-def decode_account(entry: bytes) -> str:
-    """The account whose directory has this name at the device root.
+def decode_account(path: bytes) -> str:
+    """The account whose directory has this path below the device root: one entry, or more of a long name.
 
     Raises:
-        UnrepresentableNameError: the entry is reserved, or no account would lie there.
+        UnrepresentableNameError: an entry is reserved, or no account would lie there.
     """
-    [(joined, _)] = _joined(entry, last=Kind.DIRECTORY)
-    return to_name(decode_entry(joined, Kind.DIRECTORY, top=True)[0], entry)
+    return _decode_directory(path, top=True)
 
 
-def decode_container(entry: bytes) -> str:
-    """The container whose directory has this name below its account.
+def decode_container(path: bytes) -> str:
+    """The container whose directory has this path below its account: one entry, or more of a long name.
 
     Raises:
         UnrepresentableNameError: no container would lie there.
     """
-    [(joined, _)] = _joined(entry, last=Kind.DIRECTORY)
-    component, is_twin = decode_entry(joined, Kind.DIRECTORY)
-    if is_twin:
-        raise UnrepresentableNameError(entry, "a container has no twins")
-    return to_name(component, entry)
+    return _decode_directory(path, top=False)
 
 
 def decode_entry(entry: bytes, kind: Kind, *, top: bool = False) -> tuple[bytes, bool]:
@@ -183,13 +181,11 @@ def decode_entry(entry: bytes, kind: Kind, *, top: bool = False) -> tuple[bytes,
     """
     if is_reserved(entry, top=top):
         raise UnrepresentableNameError(entry, "the name is reserved for lustack")
-    if not _is_twin(entry, kind):
-        return _plain(entry, kind, top=top), False
-    base = entry[: -len(kind.value)]
-    component = _plain(base, kind, top=top)
-    if _escape(component, kind, top=top) != base:
-        raise UnrepresentableNameError(entry, f"{kind.value.decode()} marks a twin, but of nothing")
-    return component, True
+    base = entry[: -len(kind.value)] if _is_twin(entry, kind) else entry
+    component = _plain(base, top=top)
+    if _escape(component, top=top) != base:
+        raise UnrepresentableNameError(entry, "it ends in one of lustack's marks, but lustack would not set it there")
+    return component, base is not entry
 
 
 def is_reserved(entry: bytes, *, top: bool = False) -> bool:
@@ -223,8 +219,10 @@ def to_name(raw: bytes, path: bytes) -> ObjectName:
         path: where they come from, for the error.
 
     Raises:
-        UnrepresentableNameError: not UTF-8, or too long for Swift.
+        UnrepresentableNameError: empty, not UTF-8, or too long for Swift.
     """
+    if not raw:
+        raise UnrepresentableNameError(path, "its name would be empty")
     if len(raw) > MAX_OBJECT_NAME_BYTES:
         raise UnrepresentableNameError(path, f"it has {len(raw)} bytes, Swift takes {MAX_OBJECT_NAME_BYTES}")
     try:
@@ -233,8 +231,16 @@ def to_name(raw: bytes, path: bytes) -> ObjectName:
         raise UnrepresentableNameError(path, "its bytes are not UTF-8") from None
 
 
+def _decode_directory(path: bytes, *, top: bool) -> str:
+    joined = _joined(path, last=Kind.DIRECTORY)
+    component, is_twin = decode_entry(joined[0][0], Kind.DIRECTORY, top=top)
+    if is_twin or len(joined) > 1:
+        raise UnrepresentableNameError(path, "an account or a container has one place and one component")
+    return to_name(component, path)
+
+
 def _step(component: bytes, kind: Kind) -> Step:
-    entry = _escape(component, kind)
+    entry = _escape(component)
     return Step(_split(entry), _split(entry + kind.value))
 
 
@@ -254,30 +260,35 @@ def _joined(path: bytes, last: Kind = Kind.FILE) -> list[tuple[bytes, Kind]]:
     return found
 
 
-def _escape(component: bytes, kind: Kind, *, top: bool = False) -> bytes:
-    """The entry of a component, not yet cut. It never ends in a mark of its kind."""
+def _escape(component: bytes, *, top: bool = False) -> bytes:
+    """The entry of a component, not yet cut. It ends in no mark: the twin of one name is never the place of another."""
+    if b"%" not in component:
+        return _mandatory(component, top=top)
+    # Whether `%25` may stay depends on what becomes of `%`, and so on: each has fewer bytes than the one before.
+    chain = [component]
+    while (shorter := _unescape(chain[-1])) != chain[-1] and _mandatory(chain[-1], top=top) == chain[-1]:
+        chain.append(shorter)
+    entry = b""
+    for link in reversed(chain):
+        entry = _escape_after(link, entry, top=top)
+    return entry
+
+
+def _escape_after(component: bytes, entry_of_unescaped: bytes, *, top: bool) -> bytes:
+    """The entry of a component, when the one of `_unescape(component)` is known."""
     plain = _mandatory(component, top=top)
-    if b"%" not in plain:
-        return plain
-    if plain == component:
-        is_safe = _plain(component, kind, top=top) == component
-    else:
-        is_safe = _unescape(plain) == component
-    is_marked = _is_twin(plain, kind) or (kind is Kind.DIRECTORY and is_continued(plain))
-    if is_safe and not is_marked:
-        return plain
-    return _mandatory(component.replace(b"%", b"%25"), top=top)
+    unescaped = _unescape(plain)
+    is_safe = unescaped == component or (plain == component and entry_of_unescaped != component)
+    is_marked = is_continued(plain) or any(_is_twin(plain, kind) for kind in Kind)
+    return plain if is_safe and not is_marked else _mandatory(component.replace(b"%", b"%25"), top=top)
 
 
-def _plain(entry: bytes, kind: Kind, *, top: bool = False) -> bytes:
-    """The component of an entry that is no twin: what the marks say if we would have set them, else itself.
-
-    `_escape` and `_plain` call each other, each time with fewer bytes, so both end.
-    """
+def _plain(entry: bytes, *, top: bool = False) -> bytes:
+    """The component of an entry that is no twin: what the marks say if we would have set them, else itself."""
     if b"%" not in entry:
         return entry
     component = _unescape(entry)
-    if component != entry and _escape(component, kind, top=top) == entry:
+    if component != entry and _escape(component, top=top) == entry:
         return component
     return entry
 
@@ -317,4 +328,4 @@ def _split(entry: bytes) -> bytes:
 
 
 def _is_bad_cut(entry: bytes, cut: int) -> bool:
-    return entry[cut] & 0xC0 == 0x80 or is_reserved(entry[cut:])
+    return _FIRST_CONTINUATION <= entry[cut] < _FIRST_LEAD or is_reserved(entry[cut:])
