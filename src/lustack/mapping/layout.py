@@ -64,7 +64,7 @@ def object_hash(account: str, container: str, name: str) -> str:
     Returns:
         32 hexadecimal digits.
     """
-    text = "/".join((account, container, name))
+    text = f"{account}/{container}/{name}"
     return hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
 
 

@@ -41,6 +41,7 @@ _OF_THE_BYTES = frozenset({"content-length", "etag", "x-static-large-object", "x
 """Headers that describe the bytes, besides system metadata: they fall when a job has written."""
 
 _TIMESTAMP = re.compile(r"[0-9]{10}\.[0-9]{5}(?:_[0-9a-f]{1,16})?")
+_SIZE = re.compile(r"[0-9]{1,19}")
 _FORMS = {
     "X-Timestamp": _TIMESTAMP,
     "Content-Type-Timestamp": _TIMESTAMP,
@@ -192,7 +193,7 @@ class Row:
 
 
 def timestamp_text(time_ns: int) -> str:
-    """Nanoseconds since 1970 -> Swift's normal form, cut to 10 microseconds. Source: swift/common/utils/timestamp.py."""
+    """Nanoseconds since 1970 -> Swift's normal form, cut to 10 us. Source: swift/common/utils/timestamp.py."""
     return f"{time_ns // _NS:010d}.{time_ns % _NS // 10_000:05d}"
 
 
@@ -239,11 +240,7 @@ def parse_data(data: bytes, data_system: bytes | None, *, trusted: bool) -> Data
     """
     document = _parse(data)
     stamp = document.get("stamp")
-    if (
-        not isinstance(stamp, list)
-        or len(stamp) != len(Stamp.__dataclass_fields__)
-        or not all(map(_is_number, stamp))
-    ):
+    if not isinstance(stamp, list) or len(stamp) != len(Stamp.__dataclass_fields__) or not all(map(_is_number, stamp)):
         raise CorruptMetadataError("the stamp is not four numbers")
     layer = DataLayer(Stamp(*stamp), _headers(document, "headers", trusted=trusted))
     if document.get("system") is True and trusted:
@@ -287,6 +284,8 @@ def parse_meta(meta: bytes, meta_system: bytes | None, *, trusted: bool) -> Meta
     layer = MetaLayer(document["inode"], _headers(document, "headers", trusted=trusted))
     if "X-Timestamp" not in layer.headers:
         raise CorruptMetadataError("X-Timestamp is missing")
+    if "Content-Type-Timestamp" in layer.headers and "Content-Type" not in layer.headers:
+        raise CorruptMetadataError("Content-Type is missing")
     if document.get("system") is True and trusted:
         system = _generations(meta_system).get(layer.headers["X-Timestamp"], {})
         layer = replace(layer, system=system)
@@ -357,9 +356,7 @@ class Defaults:
 
 def with_etag(view: ObjectView, etag: str) -> ObjectView:
     """The same object now that the MD5 of its bytes is known."""
-    data = {
-        key: value for key, value in view.data.items() if key not in (S3_ETAG_HEADER, _OVERRIDE_ETAG_HEADER)
-    }
+    data = {key: value for key, value in view.data.items() if key not in (S3_ETAG_HEADER, _OVERRIDE_ETAG_HEADER)}
     return replace(view, data={**data, "ETag": etag})
 
 
@@ -374,7 +371,8 @@ def listing_row(view: ObjectView) -> Row:
     for key, value in merged.items():
         if key.lower().startswith(OVERRIDE_PREFIX):
             found[key[len(OVERRIDE_PREFIX) :].lower()] = value
-    return Row(int(found["size"]), found["content-type"], found["etag"])
+    size = found["size"] if _SIZE.fullmatch(found["size"]) else merged["Content-Length"]
+    return Row(int(size), found["content-type"], found["etag"])
 
 
 def _fresh(layer: DataLayer, stamp: Stamp, content_type: str) -> dict[str, str]:
@@ -439,11 +437,21 @@ def _headers(document: dict[str, Any], key: str, *, trusted: bool) -> dict[str, 
     if not isinstance(found, dict):
         raise CorruptMetadataError(f"{key} is not an object")
     for name, value in found.items():
-        if not isinstance(value, str) or any(char in name + value for char in "\r\n\0"):
+        if not isinstance(value, str) or not _is_header(name + value):
             raise CorruptMetadataError(f"header {name!r} is no header")
-        if name in _FORMS and not _FORMS[name].fullmatch(value):
+        form = _FORMS.get(name.title())
+        if form is not None and not form.fullmatch(value):
             raise CorruptMetadataError(f"{name} is {value!r}")
     return {name: value for name, value in found.items() if not (trusted and is_system(name))}
+
+
+def _is_header(text: str) -> bool:
+    """Whether HTTP can carry it: JSON can hold line breaks, and halves of characters that no encoding takes."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return not any(char in text for char in "\r\n\0")
 
 
 def _is_number(value: object) -> bool:
