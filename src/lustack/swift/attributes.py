@@ -38,9 +38,7 @@ def file_stamp(status: os.stat_result) -> Stamp:
 
 def to_native(headers: Mapping[str, Any]) -> dict[str, str]:
     """Metadata of the object server -> what is stored."""
-    return {
-        _native(key): _native(str(value)) for key, value in headers.items() if key.lower() not in _NOT_STORED
-    }
+    return {_native(key): _native(str(value)) for key, value in headers.items() if key.lower() not in _NOT_STORED}
 
 
 def to_http(headers: Mapping[str, str]) -> dict[str, str]:
@@ -86,7 +84,7 @@ class Attributes:
         return Blobs(data, data_system, meta, meta_system), ""
 
     def swift_timestamp(self, found: Found) -> str:
-        """When Swift wrote this object, in internal form; empty if a job made it. Later changes by jobs do not count."""
+        """When Swift wrote this object, in internal form; empty if a job made it. What jobs changed does not count."""
         blobs, _ = self.blobs(found.fd, found.place.attributes)
         try:
             layer = metadata.parse_data(blobs.data or b"", blobs.data_system, trusted=self.trusted)

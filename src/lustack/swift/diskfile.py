@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from swift.common.concurrency import tpool
 from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
@@ -37,9 +37,7 @@ _NS = 1_000_000_000
 class PosixDiskFile:
     """One object. Not thread-safe."""
 
-    def __init__(
-        self, manager: PosixDiskFileManager, device: Device, key: Key, *, open_expired: bool = False
-    ) -> None:
+    def __init__(self, manager: PosixDiskFileManager, device: Device, key: Key, *, open_expired: bool = False) -> None:
         """Touches nothing yet.
 
         Args:
@@ -111,7 +109,7 @@ class PosixDiskFile:
         time_text = self.get_metadata().get("Content-Type-Timestamp", self._opened().data["X-Timestamp"])
         return Timestamp(time_text)
 
-    def open(self, modernize: bool = False, current_time: Any = None) -> PosixDiskFile:  # noqa: FBT001, FBT002, ARG002 - Swift's signature
+    def open(self, *, current_time: Any = None, **_: Any) -> PosixDiskFile:
         """Opens the object for reading, as a context manager.
 
         Raises:
@@ -121,14 +119,12 @@ class PosixDiskFile:
         self._load(current_time, keep_open=True)
         return self
 
-    def __enter__(self) -> PosixDiskFile:
+    def __enter__(self) -> Self:
         self._opened()
         return self
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+    def __exit__(self, *_: object) -> None:
+        self._close()
 
     def read_metadata(self, current_time: Any = None) -> dict[str, Any]:
         """The metadata of the object, without opening it for its data; raises as `open`."""
@@ -155,13 +151,7 @@ class PosixDiskFile:
         meta = self._opened().meta
         return None if meta is None else attributes.to_http(meta)
 
-    def reader(
-        self,
-        keep_cache: bool = False,
-        cooperative_period: int = 0,
-        etag_validate_frac: float = 1,
-        **_: Any,  # noqa: FBT001, FBT002, ARG002 - Swift's signature
-    ) -> PosixDiskFileReader:
+    def reader(self, *, keep_cache: bool = False, cooperative_period: int = 0, **_: Any) -> PosixDiskFileReader:
         """The body; it takes the descriptor over."""
         fd, self._fd = self._fd, -1
         size = self.content_length
@@ -219,6 +209,11 @@ class PosixDiskFile:
         written = self.device.attributes.swift_timestamp(current) if current is not None else ""
         return max(deleted, written)
 
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
     def _opened(self) -> ObjectView:
         if self._view is None:
             raise DiskFileNotOpen
@@ -246,7 +241,7 @@ class PosixDiskFile:
         delete_at = self.get_metadata().get("X-Delete-At")
         if delete_at is None or self._open_expired or int(delete_at) > now:
             return
-        self.__exit__(None, None, None)
+        self._close()
         raise DiskFileExpired(metadata=self.get_metadata())
 
     def _missing(self, root_fd: int) -> DiskFileNotExist:
@@ -258,11 +253,7 @@ class PosixDiskFile:
     def _describe(self, found: Found, now: float) -> ObjectView:
         view = self.device.attributes.view(found, self.key.name, int(now * _NS))
         size = found.status.st_size
-        if (
-            view.etag is not None
-            or view.origin is Origin.SWIFT
-            or size > self.manager.settings.small_hash_bytes
-        ):
+        if view.etag is not None or view.origin is Origin.SWIFT or size > self.manager.settings.small_hash_bytes:
             return view
         etag = _hash_small(found)
         return view if etag is None else with_etag(view, etag)

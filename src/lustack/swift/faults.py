@@ -33,9 +33,7 @@ NO_ROOM_STATUS = "413 Insufficient Storage"
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_GONE = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EXDEV, errno.ENXIO, errno.EISDIR}
-)
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EXDEV, errno.ENXIO, errno.EISDIR})
 
 
 def http_error(status: str, text: str) -> HTTPException:
@@ -54,7 +52,7 @@ def reading(logger: Any, name: str) -> Iterator[None]:
     try:
         yield
     except XattrUnsupportedError as error:
-        logger.error("%s: %s", name, error)
+        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
         raise DiskFileXattrNotSupported(str(error)) from error
     except OSError as error:
         if error.errno in _GONE:
@@ -73,13 +71,11 @@ def writing(logger: Any, name: str) -> Iterator[None]:
     try:
         yield
     except XattrUnsupportedError as error:
-        logger.error("%s: %s", name, error)
+        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
         raise DiskFileXattrNotSupported(str(error)) from error
     except OSError as error:
         if error.errno in _NO_ROOM:
-            raise http_error(
-                NO_ROOM_STATUS, "The file system has no room left, or a quota is reached."
-            ) from error
+            raise http_error(NO_ROOM_STATUS, "The file system has no room left, or a quota is reached.") from error
         if error.errno in _GONE:
             text = "The directories of this object changed while it was written. Try again."
             raise http_error("503 Service Unavailable", text) from error

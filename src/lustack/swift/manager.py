@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from swift.common.exceptions import DiskFileDeviceUnavailable, DiskFileNotExist
 from swift.common.storage_policy import REPL_POLICY
-from swift.common.utils import Timestamp, hash_path, write_pickle
-from swift.obj.diskfile import BaseDiskFileManager, get_async_dir, get_tmp_dir
+from swift.common.utils import Timestamp, hash_path
+from swift.obj.diskfile import BaseDiskFileManager, get_async_dir, get_tmp_dir, write_pickle
 
 from lustack.swift.device import Device
 from lustack.swift.diskfile import PosixDiskFile
@@ -29,7 +29,7 @@ _SUFFIX_LENGTH = 3
 """Swift sorts asynchronous updates by the last digits of the hash. Source: swift/obj/diskfile.py:1494."""
 
 
-class PosixDiskFileManager(BaseDiskFileManager):  # type: ignore[misc] # Swift is not typed
+class PosixDiskFileManager(BaseDiskFileManager):
     """Hands out disk files whose objects are readable files."""
 
     diskfile_cls = PosixDiskFile
@@ -51,36 +51,36 @@ class PosixDiskFileManager(BaseDiskFileManager):  # type: ignore[misc] # Swift i
         self.settings = Settings.from_conf(conf)
         self._devices: dict[str, Device] = {}
 
-    def get_diskfile(
-        self,
-        device: str,
-        partition: Any,
-        account: str,
-        container: str,
-        obj: str,
-        policy: Any,
-        **kwargs: Any,  # noqa: ARG002, PLR0913 - Swift's signature
-    ) -> PosixDiskFile:
-        """The disk file of an object; the partition plays no part.
+    def get_diskfile(self, device: str, partition: Any, *path: Any, **kwargs: Any) -> PosixDiskFile:
+        """The disk file of an object; its partition plays no part.
+
+        Args:
+            device: name of the device.
+            partition: of the ring.
+            path: account, container, object and the policy, as Swift passes them.
+            kwargs: `open_expired` counts, the rest is for other disk files.
 
         Raises:
             DiskFileDeviceUnavailable: the device is not mounted.
         """
-        path = self.get_dev_path(device)
-        if not path:
+        root = self.get_dev_path(device)
+        if not root:
             raise DiskFileDeviceUnavailable
-        opened = self._devices.setdefault(path, Device(path))
-        return PosixDiskFile(
-            self, opened, Key(account, container, obj), open_expired=bool(kwargs.get("open_expired"))
-        )
+        account, container, name = path[:3]
+        opened = self._devices.setdefault(root, Device(root))
+        open_expired = bool(kwargs.get("open_expired"))
+        return PosixDiskFile(self, opened, Key(account, container, name), open_expired=open_expired)
 
-    def pickle_async_update(  # noqa: PLR0913 - Swift's signature
-        self, device: str, account: str, container: str, obj: str, data: Any, timestamp: Any, policy: Any
-    ) -> None:
+    def pickle_async_update(self, device: str, *update: Any) -> None:
         """Keeps a container update that failed, on a local disk: each node's object-updater sends its own.
 
-        Source: swift/obj/diskfile.py:1484; the file's name and place in the spool are Swift's.
+        Source: swift/obj/diskfile.py:1477; the file's name and place in the spool are Swift's.
+
+        Args:
+            device: name of the device.
+            update: account, container, object, the update, its timestamp and the policy, as Swift passes them.
         """
+        account, container, obj, data, timestamp, policy = update
         root = os.path.join(self.settings.spool_dir, device)
         digest = hash_path(account, container, obj)
         name = digest + "-" + Timestamp(timestamp).internal

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from swift.common.concurrency import tpool
 from swift.common.storage_policy import POLICIES
-from swift.common.swob import HTTPConflict, Request, wsgify
+from swift.common.swob import HTTPConflict, HTTPException, Request, wsgi_to_str
 from swift.common.utils import get_logger
 from swift.proxy.controllers.base import get_container_info
 
@@ -58,13 +58,20 @@ class NamespaceMiddleware:
         if not self.devices.startswith("/"):
             raise ConfigurationError("[filter:namespace]", "devices", self.devices, "an absolute path")
 
-    @wsgify
-    def __call__(self, request: Request) -> Any:
-        """Handles one request."""
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """Handles one request (PEP 3333)."""
         try:
-            _, account, container, obj = request.split_path(2, 4, True)
+            answer = self._answer(Request(environ))
+        except HTTPException as error:
+            answer = error
+        return answer(environ, start_response)
+
+    def _answer(self, request: Request) -> Any:
+        try:
+            parts = request.split_path(2, 4, True)
         except ValueError:
             return self.app
+        _, account, container, obj = (part and wsgi_to_str(part) for part in parts)
         if obj:
             return self._object(request)
         if container and request.method == "PUT":

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from swift.common.swob import multi_range_iterator
 from swift.common.utils import CooperativeIterator, drop_buffer_cache
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,9 +38,7 @@ class PosixDiskFileReader:
 
     def app_iter_range(self, start: int | None, stop: int | None) -> Iterator[bytes]:
         """The bytes from `start` to before `stop`, to the ends where they are None."""
-        return self._cooperative(
-            start or 0, self._size_bytes if stop is None else min(stop, self._size_bytes)
-        )
+        return self._cooperative(start or 0, self._size_bytes if stop is None else min(stop, self._size_bytes))
 
     def app_iter_ranges(
         self, ranges: list[tuple[int, int]], content_type: Any, boundary: Any, size: int
@@ -52,9 +49,7 @@ class PosixDiskFileReader:
             return
         self._is_one_of_many = True
         try:
-            yield from multi_range_iterator(
-                ranges, _bytes(content_type), _bytes(boundary), size, self.app_iter_range
-            )
+            yield from multi_range_iterator(ranges, _bytes(content_type), _bytes(boundary), size, self.app_iter_range)
         finally:
             self._is_one_of_many = False
             self.close()
@@ -70,9 +65,7 @@ class PosixDiskFileReader:
             os.close(fd)
 
     def _cooperative(self, start: int, stop: int) -> Iterator[bytes]:
-        chunks: Iterator[bytes] = CooperativeIterator(
-            self._chunks(start, stop), period=self._cooperative_period
-        )
+        chunks: Iterator[bytes] = CooperativeIterator(self._chunks(start, stop), period=self._cooperative_period)
         return chunks
 
     def _chunks(self, start: int, stop: int) -> Iterator[bytes]:

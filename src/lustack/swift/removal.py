@@ -36,9 +36,7 @@ def remove_place(device: Device, root_fd: int, found: Found) -> None:
         finally:
             os.close(fd)
         return
-    sidecars = (
-        device.attributes.sidecars(found.fd, found.place.attributes) if found.status.st_nlink == 1 else []
-    )
+    sidecars = device.attributes.sidecars(found.fd, found.place.attributes) if found.status.st_nlink == 1 else []
     fd = open_beneath(root_fd, found.place.directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         remove_file(fd, found.place.entry)

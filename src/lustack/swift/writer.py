@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from swift.common.concurrency import tpool
@@ -48,7 +49,6 @@ class PosixDiskFileWriter:
         self._upload_size = 0
         self._last_sync = 0
         self._temporary: TemporaryFile | None = None
-        self._directory = b""
 
     def open(self) -> PosixDiskFileWriter:
         """Makes the temporary file and reserves its room.
@@ -62,22 +62,20 @@ class PosixDiskFileWriter:
 
     def _create(self) -> None:
         with self._disk_file.device.root() as root_fd:
-            for attempt in range(_ATTEMPTS):
-                try:
-                    place = self._find_place(root_fd)
-                    directory_fd = self._make_directory(root_fd, place.directory)
-                except (NotADirectoryError, FileNotFoundError):
-                    if attempt == _ATTEMPTS - 1:
-                        raise
-                    continue
-                break
-        self._directory = place.directory
+            directory_fd = self._open_directory(root_fd)
         try:
             self._temporary = TemporaryFile.create(directory_fd)
         except BaseException:
             os.close(directory_fd)
             raise
         self._temporary.preallocate(self._size or 0)
+
+    def _open_directory(self, root_fd: int) -> int:
+        """The directory where the object goes; others may make and remove directories at the same time."""
+        for _ in range(_ATTEMPTS):
+            with suppress(NotADirectoryError, FileNotFoundError):
+                return self._make_directory(root_fd, self._find_place(root_fd).directory)
+        return self._make_directory(root_fd, self._find_place(root_fd).directory)
 
     def write(self, chunk: bytes) -> None:
         """Takes the next bytes.
@@ -127,9 +125,7 @@ class PosixDiskFileWriter:
             if not temporary.published:
                 temporary.discard()
         except OSError as error:
-            self._disk_file.logger.warning(
-                "%s: a temporary file stays until it is swept: %s", self._key, error
-            )
+            self._disk_file.logger.warning("%s: a temporary file stays until it is swept: %s", self._key, error)
         finally:
             temporary.close()
             os.close(temporary.dirfd)
@@ -166,9 +162,7 @@ class PosixDiskFileWriter:
         temporary = self._open_temporary()
         device = self._disk_file.device
         stamp = attributes.file_stamp(os.fstat(temporary.fd))
-        device.attributes.write_data(
-            temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers)
-        )
+        device.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
         old_sidecars = []
         if current is not None and not current.place.is_marker:
             place = current.place
@@ -207,9 +201,7 @@ class PosixDiskFileWriter:
         return make_directories(root_fd, directory, on_created=mark_made)
 
     def _note_twin(self, root_fd: int, place: Place) -> None:
-        plain = (
-            names.container_path(self._key.account, self._key.container) + b"/" + names.encode(self._key.name)
-        )
+        plain = names.container_path(self._key.account, self._key.container) + b"/" + names.encode(self._key.name)
         if place.path != plain:
             note_twins(root_fd, names.container_path(self._key.account, self._key.container))
 
