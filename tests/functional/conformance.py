@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Swift's own functional suite, in parts that run beside each other, each against a Swift of its own.
+
+Rule 1: a part starts with an empty Swift; what another run left in the account `test` breaks three of the tests.
+Rule 2: but with an account that exists: a test of accounts fails, on stock too, where nobody has used the cluster yet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.functional import stand, suites
+from tests.functional.client import Client
+
+from lustack.server.instance import Instance
+from lustack.server.topology import Policy
+
+VERSIONING = ("test/functional/test_object_versioning.py", "test/functional/test_versioned_writes.py")
+# Measured: the parts take about the same time (data/README.md).
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "s3": ("test/functional/s3api",),
+    "versioning": VERSIONING,
+    "others": (
+        "test/functional",
+        "--ignore=test/functional/s3api",
+        *(f"--ignore={module}" for module in VERSIONING),
+    ),
+}
+
+Policies = Callable[[Path], tuple[Policy, ...]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What stock Swift made of the suite.
+
+    Attributes:
+        passed: how many tests passed.
+        skipped: the reason of each skipped test, by its id.
+    """
+
+    passed: int
+    skipped: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Recorded:
+        """Read the file that `record_stock` wrote."""
+        document = json.loads(path.read_text())
+        return cls(document["passed"], document["skipped"])
+
+
+@contextmanager
+def without_coverage() -> Iterator[None]:
+    """Start processes that do not measure themselves: the suite is long, and what it reaches others reach too."""
+    names = [name for name in os.environ if name.startswith("COVERAGE_")]
+    kept = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def make_account(served: Instance) -> None:
+    """Make the account of the first user."""
+    with Client(served.access) as client:
+        answer = client.send("POST", "")
+        assert answer.status == 204, answer
+
+
+@contextmanager
+def started(run: suites.Run) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a suite; in the end nothing of it runs any more."""
+    process = run.start()
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def run_suite(tests: Path, directory: Path, file_system: Path, policies: Policies) -> suites.Outcome:
+    """Run all parts at the same time and return what they said together.
+
+    Args:
+        tests: the directory that holds Swift's package `test`.
+        directory: an empty directory for states, logs and reports; kept.
+        file_system: where the objects are; they are removed in the end.
+        policies: gives the policies for a directory.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(without_coverage())
+        processes, runs = [], []
+        for part, arguments in PARTS.items():
+            root = file_system / part
+            served = stack.enter_context(stand.running(stand.plan(root, directory / part, policies(root))))
+            make_account(served)
+            config = stand.write_test_conf(served, directory / f"{part}.conf")
+            run = suites.Run(tests, arguments, config, directory / f"{part}.xml")
+            processes.append(stack.enter_context(started(run)))
+            runs.append(run)
+        while any(process.poll() is None for process in processes):
+            time.sleep(0.5)
+        return suites.merge([suites.parse(run.report) for run in runs])
+
+
+def run_client_suite(tests: Path, directory: Path, served: Instance) -> suites.Outcome:
+    """Run python-swiftclient's functional suite and return what it said.
+
+    Args:
+        tests: the directory that holds its package `test`.
+        directory: an existing directory for the report and the log; kept.
+        served: the Swift to talk to.
+    """
+    config = stand.write_test_conf(served, directory / "swiftclient.conf")
+    run = suites.Run(tests, ("test/functional",), config, directory / "swiftclient.xml")
+    with without_coverage(), started(run) as process:
+        process.wait()
+    return suites.parse(run.report)
+
+
+def data_file(package: str, version: str) -> Path:
+    """The file that says what stock Swift makes of the functional suite of a package."""
+    return Path(__file__).parent / "data" / f"{package}-{version}-functional.json"
