@@ -99,11 +99,13 @@ def choose_host(wanted: argparse.Namespace, environ: Mapping[str, str]) -> Host:
     """
     directory = os.path.realpath(wanted.directory)
     memcached = shutil.which("memcached", path=f"{environ.get('PATH', os.defpath)}:/usr/sbin:/usr/bin")
+    # Who is named again gets another key.
+    users = {user.login: user for user in (*Host.users, *wanted.user)}
     return Host(
         directory=directory,
         state=os.path.realpath(wanted.state) if wanted.state else f"{directory}.state",
         port=wanted.port,
-        users=(*Host.users, *wanted.user),
+        users=tuple(users.values()),
         memcached=memcached,
         memcached_user=memcached_user(os.geteuid()),
         user=name_of(os.geteuid()),

@@ -26,6 +26,7 @@ from lustack.server.topology import Access, Assigned, Host, Program
 # A cold start on a busy machine of two cores took 20 s at most.
 LIMIT_S = 90.0
 _LOOK_S = 0.1
+_LOOKS_FOR_EACH_TRIM = 600
 _TAIL_BYTES = 4000
 _TAIL_LINES = 20
 
@@ -81,8 +82,12 @@ class Instance:
         self.supervisor.start(program for program in programs if not program.first)
 
     def keep(self, stop: threading.Event) -> None:
-        """Start again what ends, until `stop` is set."""
+        """Start again what ends, and keep the logs short, until `stop` is set."""
+        looks = 0
         while not stop.wait(_LOOK_S):
+            if looks % _LOOKS_FOR_EACH_TRIM == 0:
+                self.launcher.trim_logs()
+            looks += 1
             for ended in self.supervisor.tick():
                 self.report(
                     f"{ended.name} ended ({ended.code}); starting it again in {ended.again_in_s:g} s "

@@ -72,7 +72,7 @@ def settle(
     wanted = {**stored, "proxy": port or stored.get("proxy", 0)}
     chosen: dict[str, int] = {}
     if port and not _becomes_free(port, free, pause):
-        allowed = "a port on which nobody listens (0: any)"
+        allowed = "a port on which nobody listens and that you may use (0: any)"
         raise ConfigurationError("lustack serve", "--port", port, allowed)
     for name in PORT_NAMES:
         taken = {port, *chosen.values()} if name != "proxy" else set()

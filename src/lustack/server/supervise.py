@@ -10,6 +10,7 @@ Rule 4: programs die with the thread that started them (`lustack.server.launch`)
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ WELL_AFTER_S = 30.0
 GRACE_S = 10.0
 _PAUSE_S = 0.02
 
-# A log that is longer is set aside when its program is started; one older log is kept.
+# A log that is longer is set aside; one older log is kept.
 LOG_LIMIT_BYTES = 16 * 1024**2
 
 
@@ -205,8 +206,13 @@ class Launcher:
         return SessionProcess(popen)
 
     def log_of(self, name: str) -> str:
-        """Path of the log of a program, which is set aside first if it grew too long."""
-        path = os.path.join(self.logs, f"{name}.log")
-        if os.path.exists(path) and os.path.getsize(path) > LOG_LIMIT_BYTES:
-            os.replace(path, f"{path}.1")
-        return path
+        """Path of the log of a program."""
+        return os.path.join(self.logs, f"{name}.log")
+
+    def trim_logs(self) -> None:
+        """Set aside what is in logs that grew too long; the programs go on writing to the emptied files."""
+        for name in os.listdir(self.logs):
+            path = os.path.join(self.logs, name)
+            if name.endswith(".log") and os.path.getsize(path) > LOG_LIMIT_BYTES:
+                shutil.copyfile(path, f"{path}.1")
+                os.truncate(path, 0)

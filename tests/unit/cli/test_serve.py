@@ -69,6 +69,10 @@ def test_more_users_join_the_one_of_the_tutorials():
     )
 
 
+def test_who_is_named_again_gets_another_key():
+    assert choose("d", "--user", "test:tester:better").users == (User("test", "tester", "better"),)
+
+
 @pytest.mark.parametrize("user", ["", "a", "a:b", "a::c", "a:b:c:d:e", "a:b:c d"])
 def test_what_is_no_user_is_refused(user, capsys):
     with pytest.raises(SystemExit, match="2"):

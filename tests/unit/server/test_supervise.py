@@ -158,13 +158,14 @@ def test_children_do_not_outlive_their_parent(launcher, tmp_path):
     wait_for(lambda: all(map(is_gone, pids)))
 
 
-def test_a_long_log_is_set_aside(launcher, tmp_path):
-    log = tmp_path / "a.log"
-    assert launcher.log_of("a") == str(log)
-    log.write_text("short")
-    assert launcher.log_of("a") == str(log)
-    assert log.exists()
-    os.truncate(log, supervise.LOG_LIMIT_BYTES + 1)
-    assert launcher.log_of("a") == str(log)
-    assert not log.exists()
+def test_a_long_log_is_set_aside_and_its_program_goes_on_writing(launcher, tmp_path):
+    log, short = tmp_path / "a.log", tmp_path / "b.log"
+    short.write_text("short")
+    with open(launcher.log_of("a"), "ab", buffering=0) as writer:
+        writer.write(b"first")
+        os.truncate(log, supervise.LOG_LIMIT_BYTES + 1)
+        launcher.trim_logs()
+        writer.write(b"next")
+        launcher.trim_logs()
+    assert (log.read_text(), short.read_text()) == ("next", "short")
     assert (tmp_path / "a.log.1").stat().st_size == supervise.LOG_LIMIT_BYTES + 1
