@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lustack sync run` and `lustack sync reconcile`: the arguments, the signals, and what people are told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from lustack.cli import exits
+from lustack.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from lustack.sync.plan import SentRow
+    from lustack.sync.reconcile import Tally
+    from lustack.sync.sinks.protocol import ContainerKey
+    from lustack.sync.state import Scope
+    from lustack.sync.survey import Report
+
+_RUN = """\
+Compares the files of every container with its listing again and again, and makes the listings true. Beside it, learns
+the MD5 of files that jobs wrote, and removes what crashes leave behind. Stop it with SIGTERM or Ctrl-C."""
+
+_RECONCILE = """\
+Compares files with listings once, and makes the listings true. Interrupted, the same command continues."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the command line."""
+    parser = subparsers.add_parser("sync", help="make Swift's listings follow the files")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--config-file",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="configuration with the section [sync]; may be repeated (default: /etc/lustack/lustack.conf)",
+    )
+    verb = verbs.add_parser("run", parents=[common], help="the daemon", description=_RUN)
+    verb.set_defaults(run=run)
+    verb = verbs.add_parser("reconcile", parents=[common], help="compare once", description=_RECONCILE)
+    verb.add_argument(
+        "scope", metavar="ACCOUNT[/CONTAINER[/PREFIX]]", nargs="?", default="", help="default: everything"
+    )
+    verb.add_argument("--dry-run", action="store_true", help="write nothing, print the differences")
+    verb.add_argument("--json", action="store_true", help="print lines of JSON: each difference, then the report")
+    verb.add_argument("--force", action="store_true", help="delete rows also where a whole file system seems lost")
+    verb.add_argument("--restart", action="store_true", help="do not continue a comparison that was interrupted")
+    verb.set_defaults(run=reconcile)
+
+
+def run(wanted: argparse.Namespace) -> int:
+    """Run the daemon until somebody asks to stop.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LustackError: see `lustack.sync.service.run`.
+    """
+    from oslo_log import log
+
+    from lustack.sync import opts, service
+
+    conf = opts.configure(_files(wanted))
+    log.setup(conf, "lustack")
+    with stop_on_signals() as stop:
+        service.run(opts.read(conf), stop)
+    return exits.DONE
+
+
+def reconcile(wanted: argparse.Namespace) -> int:
+    """Compare once.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LustackError: see `lustack.sync.survey.Survey.run`.
+    """
+    from lustack.sync import opts, service
+    from lustack.sync.survey import Options
+
+    settings = opts.read(opts.configure(_files(wanted)))
+    options = Options(dry_run=wanted.dry_run, force=wanted.force, resume=not wanted.restart)
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        world = stack.enter_context(service.opened(settings))
+        printer = stack.enter_context(show_progress(sys.stderr))
+        follower = Follower(stop, printer, sys.stdout, wanted.dry_run or wanted.json, wanted.json)
+        report = world.survey(follower).run(parse_scope(wanted.scope), options)
+    print(render_json(report) if wanted.json else render_text(report, dry_run=wanted.dry_run), flush=True)
+    for error in report.errors:
+        exits.say(str(error))
+    return max((exits.code_of(error) for error in report.errors), default=exits.DONE)
+
+
+def parse_scope(text: str) -> Scope:
+    """`ACCOUNT[/CONTAINER[/PREFIX]]`; a slash at its beginning is allowed.
+
+    Raises:
+        ConfigurationError: a part is missing.
+    """
+    from lustack.sync.state import Scope
+
+    account, *rest = text.removeprefix("/").split("/", 2)
+    if rest == [""]:
+        rest = []
+    if (rest and not account) or rest[:1] == [""]:
+        raise ConfigurationError("lustack sync reconcile", "scope", text, "ACCOUNT[/CONTAINER[/PREFIX]]")
+    return Scope(account, *rest)
+
+
+class Progress:
+    """Shows nothing."""
+
+    def show(self, where: str, tally: Tally) -> None:
+        """Some names of a container were compared."""
+
+
+class TerminalProgress(Progress):
+    """Shows a line that changes."""
+
+    def __init__(self, status: Status) -> None:
+        """Writes to a status of rich.
+
+        Args:
+            status: is running.
+        """
+        self._status = status
+
+    def show(self, where: str, tally: Tally) -> None:
+        """See `Progress`."""
+        from rich.markup import escape
+
+        self._status.update(escape(f"{where}: {_counts(tally)}"))
+
+
+@contextmanager
+def show_progress(stream: TextIO) -> Iterator[Progress]:
+    """A display on standard error if that is a terminal."""
+    if not stream.isatty():
+        yield Progress()
+        return
+    from rich.console import Console
+
+    with Console(file=stream).status("looking at the containers") as status:
+        yield TerminalProgress(status)
+
+
+@dataclass
+class Follower:
+    """Prints differences and progress.
+
+    Attributes:
+        stop: ends the comparison.
+        progress: is shown how far it is.
+        stream: where differences go.
+        is_telling: whether differences are printed.
+        is_json: how.
+    """
+
+    stop: threading.Event
+    progress: Progress
+    stream: TextIO
+    is_telling: bool
+    is_json: bool
+
+    def on_pulse(self, key: ContainerKey, _name: str, tally: Tally) -> None:
+        """See `Watcher`."""
+        self.progress.show(str(key), tally)
+
+    def on_difference(self, key: ContainerKey, row: SentRow) -> None:
+        """See `Watcher`."""
+        if not self.is_telling:
+            return
+        if self.is_json:
+            line = json.dumps({"container": str(key), "name": row.name, **asdict(row.row), "deleted": row.is_deleted})
+        else:
+            line = f"{'-' if row.is_deleted else '+'} {key}/{printable(row.name)}"
+        print(line, file=self.stream)
+
+    def on_unhashed(self, key: ContainerKey, name: str) -> None:
+        """See `Watcher`."""
+
+    def is_stopped(self) -> bool:
+        """See `Watcher`."""
+        return self.stop.is_set()
+
+
+def printable(name: str) -> str:
+    """A name that cannot disturb a terminal."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+
+
+def render_json(report: Report) -> str:
+    """A report as one line for programs."""
+    document = {
+        **asdict(report.tally),
+        "containers": report.containers,
+        "adopted": report.adopted,
+        "unlistable": report.unlistable,
+        "unreadable": report.unreadable,
+        "samples": report.samples,
+        "left_alone": report.notes,
+        "errors": [str(error) for error in report.errors],
+    }
+    return json.dumps({"report": document})
+
+
+def render_text(report: Report, *, dry_run: bool) -> str:
+    """A report for people."""
+    lines = [f"{report.containers} containers, {_counts(report.tally)}" + (" (nothing was written)" if dry_run else "")]
+    if report.adopted:
+        lines.append(f"{report.adopted} directories became containers")
+    if report.tally.left or report.tally.withheld:
+        lines.append(f"{report.tally.left + report.tally.withheld} rows were left as they are")
+    if report.unlistable or report.unreadable:
+        lines.append(f"{report.unlistable} entries cannot be objects, {report.unreadable} directories cannot be read:")
+        lines += [f"  {printable(path)}: {why}" for path, why in report.samples]
+    lines += [f"left alone: {printable(where)}: {why}" for where, why in report.notes]
+    return "\n".join(lines)
+
+
+def _counts(tally: Tally) -> str:
+    return f"{tally.files} objects, {tally.rows} rows: {tally.put} written, {tally.deleted} deleted"
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+
+    def set_it(*_: object) -> None:
+        # In a thread of its own: the signal may have come while this one holds the lock of the event.
+        threading.Thread(target=stop.set, name="stop").start()
+
+    before = {number: signal.signal(number, set_it) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What tells a holder of a lease that somebody wants to write; it would end the process (fcntl(2)).
+    before[signal.SIGIO] = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _files(wanted: argparse.Namespace) -> list[str]:
+    return wanted.config_file or ["/etc/lustack/lustack.conf"]

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The time that rows are stamped with: never earlier than any that was used before, also over restarts.
+
+A row with an earlier timestamp than the one in the database is dropped by Swift. A clock that was set back would so
+freeze what we wrote until it has caught up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from lustack.sync.state import State
+
+_TICK_NS = 10_000
+"""Swift's timestamps count tens of microseconds."""
+
+
+class Clock:
+    """Gives timestamps. Thread-safe."""
+
+    def __init__(self, state: State, now_ns: Callable[[], int] = time.time_ns) -> None:
+        """Reads the latest timestamp of earlier runs.
+
+        Args:
+            state: remembers it.
+            now_ns: the machine's clock.
+        """
+        self._state = state
+        self._now_ns = now_ns
+        self._latest_ns = state.latest_ns()
+        self._lock = threading.Lock()
+
+    def now_ns(self) -> int:
+        """The time, or a bit after the latest that was given where the machine's clock is behind it."""
+        with self._lock:
+            self._latest_ns = max(self._now_ns(), self._latest_ns + _TICK_NS)
+            return self._latest_ns
+
+    def remember(self) -> None:
+        """Notes durably what was given so far. Call it before anybody else can see a timestamp."""
+        self._state.raise_latest(self._latest_ns)
+
+    def ahead_s(self) -> float:
+        """How many seconds the timestamps are ahead of the machine's clock; about 0 when all is well."""
+        return max(0.0, (self._latest_ns - self._now_ns()) / 1e9)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes what crashes and deletions leave behind: old temporary files, old tombstones, empty hidden directories.
+
+Rule 1: only names of exactly our form, only regular files, and only by age of their last change.
+Rule 2: the file is looked at again directly before it goes; a tombstone goes under the lock of its object.
+Rule 3: at most half of the time is spent working, so that a big tree does not slow down everything else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+from lustack.mapping import layout
+from lustack.posix.tree import open_beneath
+from lustack.sync.device import Device
+from lustack.sync.errors import StoppedError
+from lustack.sync.observe import Directory
+
+_TEMPORARY = re.compile(re.escape(layout.TEMPORARY_PREFIX) + rb"[0-9a-f]{16}")
+"""Source: lustack.posix.atomic."""
+
+_TOMBSTONE = re.compile(rb"[0-9a-f]{32}")
+_BURST_S = 0.05
+
+
+@dataclass
+class Swept:
+    """What was removed.
+
+    Attributes:
+        temporaries: temporary files.
+        tombstones: marks of deleted objects.
+        directories: hidden directories.
+    """
+
+    temporaries: int = 0
+    tombstones: int = 0
+    directories: int = 0
+
+
+class Sweeper:
+    """Sweeps devices. Not thread-safe."""
+
+    def __init__(
+        self,
+        sweep_age_s: float,
+        tombstone_age_s: float,
+        wait: Callable[[float], bool],
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        """Remembers what is old.
+
+        Args:
+            sweep_age_s: of temporary files.
+            tombstone_age_s: of tombstones.
+            wait: waits so many seconds; true if it is time to stop.
+            now_s: the time.
+        """
+        self._sweep_age_s = sweep_age_s
+        self._tombstone_age_s = tombstone_age_s
+        self._wait = wait
+        self._now_s = now_s
+        self._busy_since_s = 0.0
+
+    def sweep(self, device: Device) -> Swept:
+        """Removes what is old.
+
+        Raises:
+            OSError: the file system fails.
+            StoppedError: it is time to stop.
+        """
+        swept = Swept()
+        self._busy_since_s = time.monotonic()
+        self._sweep_tree(device, swept)
+        self._sweep_tombstones(device, swept)
+        self._sweep_hidden(device, swept)
+        return swept
+
+    def _sweep_tree(self, device: Device, swept: Swept) -> None:
+        pending = [b""]
+        while pending:
+            path = pending.pop()
+            for directory, entry in _entries(device, path):
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path + b"/" + entry.name if path else entry.name)
+                elif _TEMPORARY.fullmatch(entry.name):
+                    swept.temporaries += self._remove_old(directory, entry.name, self._sweep_age_s)
+            self._rest()
+
+    def _sweep_tombstones(self, device: Device, swept: Swept) -> None:
+        for folder in [entry.name for _, entry in _entries(device, layout.TOMBSTONES)]:
+            for directory, entry in _entries(device, layout.TOMBSTONES + b"/" + folder):
+                if _TOMBSTONE.fullmatch(entry.name):
+                    swept.tombstones += self._remove_tombstone(device, directory, entry.name)
+            self._rest()
+
+    def _sweep_hidden(self, device: Device, swept: Swept) -> None:
+        for top, entry in _entries(device, layout.HIDDEN_CONTAINERS):
+            # Who makes one just now makes it again: lustack.posix.tree.make_directories.
+            with suppress(OSError):
+                os.rmdir(entry.name, dir_fd=top.fd)
+                swept.directories += 1
+
+    def _remove_tombstone(self, device: Device, directory: Directory, name: bytes) -> bool:
+        if not self._is_old(directory, name, self._tombstone_age_s):
+            return False
+        try:
+            lock = open_beneath(device.root.fd, layout.lock_path(name.decode()), os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self._remove_old(directory, name, self._tombstone_age_s)
+        finally:
+            os.close(lock)
+
+    def _remove_old(self, directory: Directory, name: bytes, age_s: float) -> bool:
+        if not self._is_old(directory, name, age_s):
+            return False
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory.fd)
+            return True
+        return False
+
+    def _is_old(self, directory: Directory, name: bytes, age_s: float) -> bool:
+        try:
+            status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        changed_s = max(status.st_mtime, status.st_ctime)
+        return stat.S_ISREG(status.st_mode) and self._now_s() - changed_s > age_s
+
+    def _rest(self) -> None:
+        busy_s = time.monotonic() - self._busy_since_s
+        if busy_s >= _BURST_S:
+            if self._wait(busy_s):
+                raise StoppedError
+            self._busy_since_s = time.monotonic()
+
+
+def _entries(device: Device, path: bytes) -> Iterator[tuple[Directory, os.DirEntry[bytes]]]:
+    """What is in a directory below the root of a device; nothing if it is gone or may not be entered."""
+    with suppress(OSError), closing(Directory.open(device.root.fd, path)) as directory:
+        for entry in os.scandir(directory.proc):
+            yield directory, entry

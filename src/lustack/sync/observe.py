@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at one object: from the places where it may lie to the row that it should have.
+
+Rule 1: places are looked at in the order of `lustack.swift.placement`: a regular file at the plain place, the marker
+on a directory, a regular file at the twin's place. The first that holds counts.
+Rule 2: nothing is opened but with O_PATH, and no link is followed.
+Rule 3: what cannot be looked at is an error, never an absence.
+
+A file of a job costs one lstat and one listxattr; only what carries attributes of ours is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lustack.mapping import content_types, layout, metadata
+from lustack.mapping.layout import FILE_ATTRIBUTES, AttributeNames
+from lustack.mapping.metadata import EMPTY_ETAG, Blobs, Defaults, ObjectView, Row, Stamp
+from lustack.posix.errors import CorruptAttributeError
+from lustack.posix.tree import open_beneath
+from lustack.posix.xattrs import AttributeStore
+from lustack.sync import plan
+from lustack.sync.plan import Wanted
+
+NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""Errors that say that no object lies at a place; a mount point (EXDEV) hides what may be there."""
+
+_OURS = frozenset((*FILE_ATTRIBUTES, *layout.SLASH_ATTRIBUTES, *layout.PLAIN_ATTRIBUTES))
+
+
+@dataclass(frozen=True)
+class Directory:
+    """An open directory.
+
+    Attributes:
+        fd: readable; owned by whoever made this.
+        device: st_dev.
+        proc: a path that leads to it, with a slash at its end.
+    """
+
+    fd: int
+    device: int
+    proc: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "proc", b"/proc/self/fd/%d/" % self.fd)
+
+    @classmethod
+    def open(cls, dirfd: int, path: bytes) -> Directory:
+        """Opens one below a descriptor; links and mounts are refused."""
+        fd = open_beneath(dirfd, path, os.O_RDONLY | os.O_DIRECTORY)
+        return cls(fd, os.fstat(fd).st_dev)
+
+    def close(self) -> None:
+        """Closes the descriptor."""
+        os.close(self.fd)
+
+
+class Place(NamedTuple):
+    """Where an object may lie.
+
+    Attributes:
+        directory: an open directory.
+        entry: path below it of the file or, for a marker, of the directory that is it; almost always one component.
+        attributes: where its metadata is.
+    """
+
+    directory: Directory
+    entry: bytes
+    attributes: AttributeNames = FILE_ATTRIBUTES
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether the object would be a directory."""
+        return self.attributes is not FILE_ATTRIBUTES
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Looks at objects of one device. Thread-safe.
+
+    Attributes:
+        store: reads attributes.
+        trusted: whether system metadata counts only in `trusted.*`.
+    """
+
+    store: AttributeStore
+    trusted: bool
+
+    def observe(self, name: str, places: Sequence[Place], now_ns: int) -> Wanted | None:
+        """The row that an object should have.
+
+        Args:
+            name: the object.
+            places: where it may lie, the first counts.
+            now_ns: the time.
+
+        Returns:
+            None if there is no such object.
+
+        Raises:
+            OSError: the file system fails.
+        """
+        for place in places:
+            try:
+                wanted = self._look(name, place, now_ns)
+            except OSError as error:
+                if error.errno not in NOTHING_THERE:
+                    raise
+                continue
+            if wanted is not None:
+                return wanted
+        return None
+
+    def _look(self, name: str, place: Place, now_ns: int) -> Wanted | None:
+        directory, entry, attributes = place
+        if attributes is not FILE_ATTRIBUTES or b"/" in entry:
+            return self._look_closely(name, place, now_ns)
+        status = os.stat(entry, dir_fd=directory.fd, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or status.st_dev != directory.device:
+            return None
+        found = list_attributes(directory.proc + entry)
+        if found and not _OURS.isdisjoint(found):
+            return self._look_closely(name, place, now_ns)
+        return want_bare(name, status, now_ns)
+
+    def _look_closely(self, name: str, place: Place, now_ns: int) -> Wanted | None:
+        fd = open_beneath(place.directory.fd, place.entry, os.O_PATH)
+        try:
+            view = self.view(name, fd, place.attributes, now_ns)
+        finally:
+            os.close(fd)
+        return None if view is None else plan.want(view)
+
+    def view(self, name: str, fd: int, attributes: AttributeNames, now_ns: int) -> ObjectView | None:
+        """An open file or directory (O_PATH is enough) as an object, None if it is none."""
+        status = os.fstat(fd)
+        is_marker = attributes is not FILE_ATTRIBUTES
+        if not is_marker and not stat.S_ISREG(status.st_mode):
+            return None
+        blobs = self.blobs(fd, attributes)
+        if is_marker and not _is_marked(blobs, status.st_ino):
+            return None
+        stamp = Stamp(status.st_ino, 0, 0) if is_marker else file_stamp(status)
+        defaults = Defaults(now_ns, content_types.guess(name), self.trusted)
+        return metadata.describe(stamp, status.st_ctime_ns, blobs, defaults)
+
+    def blobs(self, fd: int, names: AttributeNames) -> Blobs:
+        """What a file carries; a damaged attribute makes it a bare file, as for the object server."""
+        try:
+            data, meta = self.store.read(fd, names.data), self.store.read(fd, names.meta)
+            data_system = self.store.read(fd, names.data_system) if self.trusted and data else None
+            meta_system = self.store.read(fd, names.meta_system) if self.trusted and meta else None
+        except CorruptAttributeError:
+            return Blobs()
+        return Blobs(data, data_system, meta, meta_system)
+
+
+def list_attributes(path: bytes) -> list[str]:
+    """The names of the attributes of a file, none where the file system has no attributes; links are not followed."""
+    try:
+        return os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return []
+
+
+def file_stamp(status: os.stat_result) -> Stamp:
+    """The stamp of a regular file."""
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def want_bare(name: str, status: os.stat_result, now_ns: int) -> Wanted:
+    """The row of a file that carries nothing of ours: what `describe` and `plan.want` say, without the detour."""
+    size_bytes = status.st_size
+    modified = metadata.timestamp_text(metadata.posix_time_ns(status.st_mtime_ns, status.st_ctime_ns, now_ns))
+    etag = f"; s3_etag={file_stamp(status).etag()}" if size_bytes else EMPTY_ETAG
+    row = Row(size_bytes, content_types.guess(name), etag)
+    return Wanted(row, modified, "", not size_bytes)
+
+
+def _is_marked(blobs: Blobs, inode: int) -> bool:
+    """Whether a directory is a marker: `cp -a` copies the attribute, but not the inode that it names."""
+    with suppress(metadata.CorruptMetadataError):
+        return blobs.data is not None and metadata.parse_data(blobs.data, None, trusted=False).stamp.inode == inode
+    return False

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of the daemon: section `[sync]` of its configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from oslo_config import cfg
+from oslo_log import log
+
+from lustack.errors import ConfigurationError
+from lustack.sync.settings import Settings
+
+GROUP = cfg.OptGroup("sync", title="The daemon that makes Swift's listings say what is in the file system")
+
+_DEFAULTS = Settings()
+
+OPTIONS: tuple[cfg.Opt, ...] = (
+    cfg.StrOpt(
+        "swift_dir",
+        default=_DEFAULTS.swift_dir,
+        help="Directory of swift.conf and of the account, container and object rings.",
+    ),
+    cfg.StrOpt(
+        "devices",
+        default=_DEFAULTS.devices,
+        help="Directory that holds the devices of the object rings, as `devices` in object-server.conf.",
+    ),
+    cfg.StrOpt(
+        "state_dir",
+        default=_DEFAULTS.state_dir,
+        help="Directory for what the daemon remembers. It must be on a local disk; the daemon makes it.",
+    ),
+    cfg.ListOpt(
+        "policies",
+        default=[],
+        help="Names of the storage policies to look after. Empty: all whose `diskfile_module` is ours.",
+    ),
+    cfg.FloatOpt(
+        "interval_s",
+        default=_DEFAULTS.interval_s,
+        min=0.1,
+        help="Seconds from the beginning of one comparison of all files and listings to that of the next.",
+    ),
+    cfg.IntOpt(
+        "batch_rows",
+        default=_DEFAULTS.batch_rows,
+        min=1,
+        max=10_000,
+        help="Rows of a listing that are written with one request.",
+    ),
+    cfg.BoolOpt(
+        "adopt_containers",
+        default=_DEFAULTS.adopt_containers,
+        help="Whether a directory that appears beside the containers of an account becomes a container. Containers "
+        "that were deleted through Swift never come back by themselves.",
+    ),
+    cfg.IntOpt(
+        "missing_rows",
+        default=_DEFAULTS.missing_rows,
+        min=0,
+        help="When the directory of a container is gone and its listing has more rows than this, the listing stays "
+        "until `lustack sync reconcile --force` says that this is right.",
+    ),
+    cfg.IntOpt(
+        "hash_bytes_per_s",
+        default=_DEFAULTS.hash_bytes_per_s,
+        min=0,
+        help="Bytes a second that are read to learn the MD5 of files that jobs wrote. 0: never.",
+    ),
+    cfg.FloatOpt(
+        "settle_s",
+        default=_DEFAULTS.settle_s,
+        min=2.0,
+        help="A file is not read for its MD5 within so many seconds after a change: times of files are too coarse to "
+        "tell two quick writes apart.",
+    ),
+    cfg.FloatOpt(
+        "sweep_interval_s",
+        default=_DEFAULTS.sweep_interval_s,
+        min=1.0,
+        help="Seconds from one look for left-over temporary files to the next.",
+    ),
+    cfg.FloatOpt(
+        "sweep_age_s",
+        default=_DEFAULTS.sweep_age_s,
+        min=0.0,
+        help="Temporary files that were not written to for so many seconds are removed. It must be longer than an "
+        "upload may stall.",
+    ),
+    cfg.FloatOpt(
+        "tombstone_age_s",
+        default=_DEFAULTS.tombstone_age_s,
+        min=0.0,
+        help="Marks of deleted objects are removed after so many seconds. It must be longer than the longest upload.",
+    ),
+    cfg.PortOpt(
+        "metrics_port",
+        default=_DEFAULTS.metrics_port,
+        help="Port of the Prometheus metrics on 127.0.0.1. 0: no metrics.",
+    ),
+)
+
+
+def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
+    """The options by section, for oslo-config-generator."""
+    return [(GROUP.name, OPTIONS)]
+
+
+def configure(files: Sequence[str]) -> cfg.ConfigOpts:
+    """Reads configuration files, and sets up the log as they say.
+
+    Args:
+        files: the later override the earlier.
+
+    Raises:
+        ConfigurationError: a file is missing or holds a value that is not allowed.
+    """
+    conf = cfg.ConfigOpts()
+    conf.register_group(GROUP)
+    conf.register_opts(OPTIONS, GROUP)
+    log.register_options(conf)
+    try:
+        conf(args=[], project="lustack", default_config_files=list(files))
+    except cfg.Error as error:
+        raise ConfigurationError(" ".join(files) or "lustack.conf", "--config-file", str(error), "readable") from error
+    return conf
+
+
+def read(conf: cfg.ConfigOpts) -> Settings:
+    """The settings.
+
+    Raises:
+        ConfigurationError: a value is not allowed.
+    """
+    try:
+        found = {field.name: conf.sync[field.name] for field in fields(Settings)}
+    except cfg.Error as error:
+        raise ConfigurationError("[sync]", "an option", str(error), "as its help says") from error
+    return Settings(**{**found, "policies": tuple(found["policies"])})

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon remembers: SQLite in write-ahead mode, one file.
+
+There is no row for each object: the listing is the index. Everything here can be lost at the cost of work done twice,
+but for `device`, which guards against a lost mount, and `clock`, which guards against a clock that was set back.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lustack.sync.errors import StateError
+
+_VERSION = 1
+
+_SCHEMA = """
+-- A comparison that was begun and is not finished. At most one for each scope; who finishes it removes it.
+CREATE TABLE job (
+    id INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,       -- scope: '' stands for all
+    container TEXT NOT NULL,     -- scope: '' stands for all
+    prefix TEXT NOT NULL,        -- scope: '' stands for all
+    -- Everything up to and with this place was compared, and what was sent was acknowledged. '' at the beginning.
+    at_policy INTEGER NOT NULL DEFAULT -1,
+    at_account TEXT NOT NULL DEFAULT '',
+    at_container TEXT NOT NULL DEFAULT '',
+    at_name TEXT NOT NULL DEFAULT '',
+    UNIQUE (account, container, prefix)
+);
+-- Accounts that had a directory once: their listings must be cleared when all of it is removed.
+CREATE TABLE account (
+    policy INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (policy, name)
+) WITHOUT ROWID;
+-- The inode of `.lustack` on the device of a policy, as it was first seen: another one is another file system.
+CREATE TABLE device (policy INTEGER PRIMARY KEY, inode INTEGER NOT NULL);
+-- Nanoseconds since 1970: no row that was sent has a later timestamp. Exactly one row.
+CREATE TABLE clock (latest_ns INTEGER NOT NULL);
+INSERT INTO clock VALUES (0);
+"""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What to compare.
+
+    Attributes:
+        account: empty: all.
+        container: empty: all.
+        prefix: of the objects' names; empty: all.
+    """
+
+    account: str = ""
+    container: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a job is; what lies before is done.
+
+    Attributes:
+        policy: index of the storage policy.
+        account: account name.
+        container: container name.
+        name: object name.
+    """
+
+    policy: int = -1
+    account: str = ""
+    container: str = ""
+    name: str = ""
+
+
+class State:
+    """The database. Thread-safe."""
+
+    def __init__(self, path: str) -> None:
+        """Opens it, and makes it if it is not there.
+
+        Raises:
+            StateError: it is no database of ours, or cannot be written.
+        """
+        self._path = path
+        self._lock = threading.Lock()
+        with _errors_named(path):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def close(self) -> None:
+        """Closes it."""
+        self._database.close()
+
+    def begin(self, scope: Scope) -> Cursor:
+        """Begins a job, or continues the one of this scope that was not finished."""
+        key = (scope.account, scope.container, scope.prefix)
+        with self._transaction() as database:
+            database.execute("INSERT OR IGNORE INTO job (account, container, prefix) VALUES (?, ?, ?)", key)
+            found = database.execute(
+                "SELECT at_policy, at_account, at_container, at_name FROM job"
+                " WHERE account = ? AND container = ? AND prefix = ?",
+                key,
+            )
+            return Cursor(*found.fetchone())
+
+    def advance(self, scope: Scope, cursor: Cursor) -> None:
+        """Notes durably how far a job is."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE job SET at_policy = ?, at_account = ?, at_container = ?, at_name = ?"
+                " WHERE account = ? AND container = ? AND prefix = ?",
+                (
+                    *(cursor.policy, cursor.account, cursor.container, cursor.name),
+                    *(scope.account, scope.container, scope.prefix),
+                ),
+            )
+
+    def finish(self, scope: Scope) -> None:
+        """Forgets a job."""
+        with self._transaction() as database:
+            key = (scope.account, scope.container, scope.prefix)
+            database.execute("DELETE FROM job WHERE account = ? AND container = ? AND prefix = ?", key)
+
+    def accounts(self, policy: int) -> set[str]:
+        """The accounts that had a directory once."""
+        with self._transaction() as database:
+            found = database.execute("SELECT name FROM account WHERE policy = ?", (policy,))
+            return {name for (name,) in found}
+
+    def add_accounts(self, policy: int, accounts: set[str]) -> None:
+        """Remembers accounts."""
+        with self._transaction() as database:
+            rows = [(policy, name) for name in accounts]
+            database.executemany("INSERT OR IGNORE INTO account VALUES (?, ?)", rows)
+
+    def device(self, policy: int) -> int | None:
+        """The inode of the reserved directory as it was first seen, None before."""
+        with self._transaction() as database:
+            found = database.execute("SELECT inode FROM device WHERE policy = ?", (policy,)).fetchone()
+            return None if found is None else int(found[0])
+
+    def set_device(self, policy: int, inode: int) -> None:
+        """Remembers the inode of the reserved directory."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO device VALUES (?, ?)", (policy, inode))
+
+    def latest_ns(self) -> int:
+        """The latest timestamp that was used."""
+        with self._transaction() as database:
+            return int(database.execute("SELECT latest_ns FROM clock").fetchone()[0])
+
+    def raise_latest(self, time_ns: int) -> None:
+        """Notes that timestamps up to this one may be used."""
+        with self._transaction() as database:
+            database.execute("UPDATE clock SET latest_ns = max(latest_ns, ?)", (time_ns,))
+
+    def _prepare(self) -> None:
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        elif version != _VERSION:
+            raise StateError(self._path, f"it has version {version}, this lustack knows {_VERSION}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _errors_named(self._path):
+            self._database.execute("BEGIN IMMEDIATE")
+            with self._database:
+                yield self._database
+
+
+@contextmanager
+def _errors_named(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StateError(path, str(error)) from error

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which containers there are on either side, and what may be done to each; then compares them one after the other.
+
+| in Swift  | directory | what happens                                                                         |
+|-----------|-----------|--------------------------------------------------------------------------------------|
+| exists    | yes       | compared                                                                             |
+| exists    | gone      | its rows are deleted; not if they are many, until a human insists                    |
+| deleted   | yes       | left alone and reported: a deleted container never comes back by itself              |
+| doomed    | any       | rows that came too late are deleted, none is added                                   |
+| unknown   | yes       | becomes a container if its account exists (`adopt_containers`), else reported        |
+| other policy | yes    | left alone and reported                                                              |
+
+Rule 1: an account that Swift does not know is none of ours.
+Rule 2: without the identity of the file system (`device`) nothing is deleted.
+Rule 3: one container's trouble does not stop the others; one server's does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+from lustack.errors import LustackError
+from lustack.sync.device import Device, open_device
+from lustack.sync.errors import ContainerGoneError, DeviceMissingError, MassDeletionError, SwiftRefusedError
+from lustack.sync.reconcile import Comparison, Limits, Tally, Tools, Watcher
+from lustack.sync.settings import Settings
+from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Presence
+from lustack.sync.sinks.rings import Policy
+from lustack.sync.state import Cursor, Scope, State
+
+_SAVE_S = 2.0
+"""Seconds of work that a crash may cost."""
+
+_MAX_CONTAINER_BYTES = 256
+"""Source: swift/common/constraints.py MAX_CONTAINER_NAME_LENGTH."""
+
+_SAMPLE = 100
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compare.
+
+    Attributes:
+        dry_run: whether nothing is written.
+        force: whether rows are deleted however suspicious it looks.
+        resume: whether a comparison that was not finished goes on where it ended.
+    """
+
+    dry_run: bool = False
+    force: bool = False
+    resume: bool = True
+
+
+@dataclass
+class Report:
+    """What a comparison of many containers did.
+
+    Attributes:
+        tally: all names together.
+        containers: how many were compared.
+        adopted: how many became containers.
+        unlistable: entries that cannot be objects.
+        unreadable: directories that could not be read.
+        samples: some of both: path, reason.
+        notes: what was left alone: `account/container`, reason.
+        errors: what failed, or was refused.
+    """
+
+    tally: Tally = field(default_factory=Tally)
+    containers: int = 0
+    adopted: int = 0
+    unlistable: int = 0
+    unreadable: int = 0
+    samples: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    errors: list[LustackError] = field(default_factory=list)
+
+    def add(self, key: ContainerKey, comparison: Comparison) -> None:
+        """Adds what one comparison did."""
+        self.containers += 1
+        self.tally.add(comparison.tally)
+        self.unlistable += comparison.findings.unlistable
+        self.unreadable += comparison.findings.unreadable
+        room = _SAMPLE - len(self.samples)
+        self.samples += [(f"{key}/{os.fsdecode(path)}", why) for path, why in comparison.findings.samples[:room]]
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A container and what both sides say about it."""
+
+    device: Device
+    policy: Policy
+    key: ContainerKey
+    state: ContainerState
+    has_directory: bool
+
+
+class _Progress:
+    """Stands between the watcher of a comparison and the job in the database."""
+
+    def __init__(self, watcher: Watcher, save: Callable[[Cursor], None], monotonic_s: Callable[[], float]) -> None:
+        self._watcher = watcher
+        self._save = save
+        self._monotonic_s = monotonic_s
+        self._saved_s = monotonic_s()
+        self.policy = -1
+        self.on_difference = watcher.on_difference
+        self.on_unhashed = watcher.on_unhashed
+        self.is_stopped = watcher.is_stopped
+
+    def on_pulse(self, key: ContainerKey, name: str, tally: Tally) -> None:
+        self._watcher.on_pulse(key, name, tally)
+        now_s = self._monotonic_s()
+        if now_s - self._saved_s >= _SAVE_S or self._watcher.is_stopped():
+            self._saved_s = now_s
+            self._save(Cursor(self.policy, key.account, key.container, name))
+
+
+class Survey:
+    """Compares a scope. Not thread-safe."""
+
+    def __init__(self, settings: Settings, policies: Sequence[Policy], state: State, tools: Tools) -> None:
+        """Remembers what to work with.
+
+        Args:
+            settings: of the daemon.
+            policies: whose devices to look at.
+            state: the daemon's memory.
+            tools: what comparisons work with.
+        """
+        self._settings = settings
+        self._policies = sorted(policies, key=lambda policy: policy.index)
+        self._state = state
+        self._tools = tools
+        self._options = Options()
+        self._report = Report()
+
+    def run(self, scope: Scope, options: Options) -> Report:
+        """Compares everything in a scope.
+
+        Args:
+            scope: what to compare.
+            options: how.
+
+        Raises:
+            SwiftUnavailableError: too few servers answer; the next run continues.
+            StoppedError: the watcher wanted it; the next run continues.
+            StateError: the memory fails.
+        """
+        self._options, self._report = options, Report()
+        cursor = self._begin(scope)
+        progress = _Progress(self._tools.watcher, lambda at: self._save(scope, at), self._tools.monotonic_s)
+        tools = replace(self._tools, watcher=progress)
+        for policy in self._policies:
+            if policy.index >= cursor.policy:
+                progress.policy = policy.index
+                at = cursor if policy.index == cursor.policy else Cursor()
+                self._survey_device(policy, scope, at, tools)
+        if not options.dry_run:
+            self._state.finish(scope)
+        return self._report
+
+    def _begin(self, scope: Scope) -> Cursor:
+        if self._options.dry_run:
+            return Cursor()
+        if not self._options.resume:
+            self._state.finish(scope)
+        return self._state.begin(scope)
+
+    def _save(self, scope: Scope, cursor: Cursor) -> None:
+        if not self._options.dry_run:
+            self._state.advance(scope, cursor)
+
+    def _survey_device(self, policy: Policy, scope: Scope, cursor: Cursor, tools: Tools) -> None:
+        path = os.path.join(self._settings.devices, policy.device)
+        try:
+            with open_device(path) as device:
+                is_ours = self._is_identified(policy, device)
+                limits = self._limits(may_delete=is_ours or self._options.force)
+                for turn in self._turns(device, policy, scope, cursor):
+                    after = cursor.name if turn.key == (cursor.account, cursor.container) else ""
+                    self._take_turn(turn, limits, tools, (after, scope.prefix))
+        except (DeviceMissingError, OSError) as error:
+            missing = error if isinstance(error, DeviceMissingError) else DeviceMissingError(path, str(error))
+            self._report.errors.append(missing)
+
+    def _is_identified(self, policy: Policy, device: Device) -> bool:
+        """Whether this is the file system that was here before; one that is seen for the first time is."""
+        if device.mark is None:
+            return False
+        known = self._state.device(policy.index)
+        if known is None or self._options.force:
+            if not self._options.dry_run:
+                self._state.set_device(policy.index, device.mark)
+            return True
+        if known != device.mark:
+            self._report.errors.append(DeviceMissingError(device.path, "another file system is mounted there"))
+        return known == device.mark
+
+    def _limits(self, *, may_delete: bool) -> Limits:
+        return Limits(
+            self._settings.batch_rows,
+            may_delete=may_delete,
+            dry_run=self._options.dry_run,
+        )
+
+    def _turns(self, device: Device, policy: Policy, scope: Scope, cursor: Cursor) -> Iterator[_Turn]:
+        for account in self._accounts(device, policy, scope):
+            if account < cursor.account:
+                continue
+            if not self._tools.sink.has_account(account):
+                self._note(account, "Swift has no such account")
+                continue
+            directories = {found.name for found in device.containers(account)}
+            for container in self._containers(account, directories, scope):
+                key = ContainerKey(account, container)
+                if key >= (cursor.account, cursor.container):
+                    state = self._tools.sink.get_state(key)
+                    yield _Turn(device, policy, key, state, container in directories)
+
+    def _accounts(self, device: Device, policy: Policy, scope: Scope) -> list[str]:
+        """Accounts with a directory now or once. Those that begin with a dot are Swift's own, and hold no objects."""
+        if scope.account:
+            return [scope.account]
+        present = {found.name for found in device.accounts() if not found.name.startswith(".")}
+        known = self._state.accounts(policy.index)
+        if not self._options.dry_run and not present <= known:
+            self._state.add_accounts(policy.index, present)
+        return sorted(present | known)
+
+    def _containers(self, account: str, directories: set[str], scope: Scope) -> list[str]:
+        if scope.container:
+            return [scope.container]
+        found = set(directories)
+        marker = ""
+        while page := self._tools.sink.list_containers(account, marker):
+            found.update(page)
+            marker = page[-1]
+        return sorted(found)
+
+    def _take_turn(self, turn: _Turn, limits: Limits, tools: Tools, where: tuple[str, str]) -> None:
+        turn = self._adopt(turn) or turn
+        if not self._may_compare(turn):
+            return
+        directory = turn.device.open_container(*turn.key)
+        if directory is None:
+            limits = self._limits_without_directory(turn, limits)
+            self._compare(Comparison(turn.key, None, turn.device.observer, tools, limits), where)
+            return
+        with closing(directory):
+            if turn.state.presence is Presence.DOOMED:
+                self._note(turn.key, "deleted in Swift, but its directory holds files")
+                limits = replace(limits, may_put=False)
+            self._compare(Comparison(turn.key, directory, turn.device.observer, tools, limits), where)
+
+    def _may_compare(self, turn: _Turn) -> bool:
+        presence = turn.state.presence
+        if presence in (Presence.DELETED, Presence.UNKNOWN):
+            if turn.has_directory:
+                self._note(turn.key, f"{presence.value} in Swift, but there is a directory")
+            return False
+        if turn.state.policy_index != turn.policy.index:
+            if turn.has_directory:
+                self._note(turn.key, f"belongs to storage policy {turn.state.policy_index}, but there is a directory")
+            return False
+        return True
+
+    def _limits_without_directory(self, turn: _Turn, limits: Limits) -> Limits:
+        if turn.state.object_count <= self._settings.missing_rows or self._options.force:
+            return limits
+        return replace(limits, may_delete=False)
+
+    def _compare(self, comparison: Comparison, where: tuple[str, str]) -> None:
+        try:
+            comparison.run(*where)
+        except ContainerGoneError as error:
+            self._note(comparison.key, str(error))
+        finally:
+            self._report.add(comparison.key, comparison)
+        if comparison.tally.withheld and not comparison.limits.may_delete:
+            why = (
+                "its directory is missing" if comparison.directory is None else "the device has no or another .lustack"
+            )
+            gone = comparison.tally.withheld
+            self._report.errors.append(MassDeletionError(str(comparison.key), gone, why))
+
+    def _adopt(self, turn: _Turn) -> _Turn | None:
+        """The turn of a directory that has become a container, None if it has not."""
+        container = turn.key.container
+        may = self._settings.adopt_containers and not self._options.dry_run and not container.startswith("\0")
+        is_name = len(container.encode()) <= _MAX_CONTAINER_BYTES
+        if turn.state.presence is not Presence.UNKNOWN or not (may and is_name and turn.has_directory):
+            return None
+        try:
+            self._tools.sink.create(turn.key, turn.policy.index)
+        except SwiftRefusedError as error:
+            self._note(turn.key, str(error))
+            return None
+        self._report.adopted += 1
+        return replace(turn, state=self._tools.sink.get_state(turn.key))
+
+    def _note(self, key: ContainerKey | str, why: str) -> None:
+        if len(self._report.notes) < _SAMPLE:
+            self._report.notes.append((str(key), why))
