@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from tests.objects import files, swift_conf
+
+__all__ = ("files", "swift_conf")
