@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lustack.mapping import metadata
+from lustack.mapping.metadata import (
+    Blobs,
+    CorruptMetadataError,
+    DataLayer,
+    Defaults,
+    MetaLayer,
+    ObjectView,
+    Origin,
+    Row,
+    Stamp,
+)
+
+NOW_NS = 1_700_000_000_000_000_000
+STAMP = Stamp(inode=42, size_bytes=7, mtime_ns=1_600_000_000_123_456_789)
+MTIME = "1600000000.12345"
+PUT, POST, LATER = "1650000000.00000", "1660000000.00000", "1670000000.00000"
+HEADERS = {
+    "X-Timestamp": PUT,
+    "Content-Type": "text/plain",
+    "ETag": "0123456789abcdef0123456789abcdef",
+    "X-Object-Meta-Color": "grün",
+}
+SYSTEM = {"X-Object-Sysmeta-Secret": "s", "X-Static-Large-Object": "True"}
+DEFAULTS = Defaults(NOW_NS)
+OWN_ETAG = f"; s3_etag={STAMP.etag()}"
+
+header_values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=20)
+header_names = header_values.filter(lambda name: name.title() not in metadata._FORMS and not metadata.is_system(name))
+headers = st.dictionaries(header_names, header_values, max_size=4)
+system_headers = st.dictionaries(header_values.map("X-Object-Sysmeta-".__add__), header_values, max_size=3)
+stamps = st.builds(
+    Stamp, st.integers(0, 2**64), st.integers(0, 2**63), st.integers(-(2**63), 2**63), st.none() | st.integers(0, 2**64)
+)
+
+
+def put(*, stamp: Stamp = STAMP, trusted: bool = True, **more: str) -> Blobs:
+    return metadata.render_data(DataLayer(stamp, {**HEADERS, **more}, SYSTEM), trusted=trusted)
+
+
+def post(*, inode: int = 42, trusted: bool = True, **more: str) -> Blobs:
+    layer = MetaLayer(
+        inode, {"X-Timestamp": POST, "X-Object-Meta-New": "n", **more}, {"X-Object-Transient-Sysmeta-T": "t"}
+    )
+    return metadata.render_meta(layer, None, trusted=trusted)
+
+
+def both(data: Blobs, meta: Blobs) -> Blobs:
+    return Blobs(data.data, data.data_system, meta.meta, meta.meta_system)
+
+
+def describe(blobs: Blobs, stamp: Stamp = STAMP, defaults: Defaults = DEFAULTS) -> ObjectView:
+    return metadata.describe(stamp, STAMP.mtime_ns, blobs, defaults)
+
+
+def forge(blob: bytes | None, **changes: object) -> bytes:
+    return json.dumps({**json.loads(blob or b"{}"), **changes}).encode()
+
+
+class TestTimes:
+    @pytest.mark.parametrize(
+        ("time_ns", "text"),
+        [
+            (1_600_000_000_123_456_789, "1600000000.12345"),
+            (1_000_000_000, "0000000001.00000"),
+            (9_999_999_999_999_999_999, "9999999999.99999"),
+        ],
+    )
+    def test_are_cut_to_what_swift_holds(self, time_ns, text):
+        assert metadata.timestamp_text(time_ns) == text
+
+    @pytest.mark.parametrize(
+        ("mtime_ns", "ctime_ns", "expected"),
+        [
+            (5 * 10**9, 6 * 10**9, 5 * 10**9),
+            (NOW_NS, 0, NOW_NS),
+            (NOW_NS + 1, 6 * 10**9, 6 * 10**9),
+            (0, 6 * 10**9, 6 * 10**9),
+            (-1, NOW_NS + 1, NOW_NS - 10**9),
+        ],
+    )
+    def test_impossible_ones_are_not_shown(self, mtime_ns, ctime_ns, expected):
+        assert metadata.posix_time_ns(mtime_ns, ctime_ns, NOW_NS) == expected
+
+
+class TestStamp:
+    def test_its_etag_changes_with_each_part_and_is_no_md5(self):
+        stamps = [STAMP, Stamp(43, 7, 1), Stamp(43, 8, 1), Stamp(43, 8, 2), Stamp(43, 8, 2, 1)]
+        etags = {stamp.etag() for stamp in stamps}
+        assert len(etags) == len(stamps)
+        assert all(etag.endswith("-1") and len(etag) == 34 for etag in etags)
+
+    def test_its_etag_never_changes_between_releases(self):
+        assert Stamp(1, 2, 3).etag() == "6289667cdc26ed20a1c4987c9aee2e8b-1"
+
+
+class TestDataLayer:
+    @given(stamp=stamps, headers=headers, system=system_headers)
+    def test_comes_back_from_its_blobs(self, stamp, headers, system):
+        layer = DataLayer(stamp, headers, system)
+        for trusted in (True, False):
+            blobs = metadata.render_data(layer, trusted=trusted)
+            assert metadata.parse_data(blobs.data, blobs.data_system, trusted=trusted) == layer
+            assert (blobs.data_system is not None) == (trusted and bool(system))
+            assert blobs.meta is None
+            assert blobs.meta_system is None
+
+    def test_bytes_that_are_no_text_come_back(self):
+        layer = DataLayer(STAMP, {"X-Object-Meta-A": "\udcff"})
+        assert metadata.parse_data(metadata.render_data(layer, trusted=True).data, None, trusted=True) == layer
+
+    def test_the_format_never_changes(self):
+        assert put().data == (
+            b'{"version":1,"stamp":[42,7,1600000000123456789,null],"headers":{"X-Timestamp":"1650000000.00000",'
+            b'"Content-Type":"text/plain","ETag":"0123456789abcdef0123456789abcdef","X-Object-Meta-Color":"gr\\u00fcn"},'
+            b'"system":true}'
+        )
+        assert put().data_system == (
+            b'{"version":1,"inode":42,"headers":{"X-Object-Sysmeta-Secret":"s","X-Static-Large-Object":"True"}}'
+        )
+
+    def test_system_metadata_in_the_part_of_the_owner_is_forged(self):
+        blobs = put()
+        forged = forge(blobs.data, headers={**HEADERS, "x-object-SYSMETA-Secret": "forged"})
+        assert metadata.parse_data(forged, blobs.data_system, trusted=True).headers == HEADERS
+        forged = forge(blobs.data, system={"X-Object-Sysmeta-Secret": "forged"})
+        assert metadata.parse_data(forged, blobs.data_system, trusted=True).system == {}
+
+    def test_what_the_system_wrote_does_not_count_where_nobody_can_have_written_it(self):
+        blobs = put()
+        assert metadata.parse_data(blobs.data, blobs.data_system, trusted=False).system == {}
+
+    @pytest.mark.parametrize(
+        ("system", "why"),
+        [
+            (None, "missing"),
+            (b"garbage", "not JSON"),
+            (forge(put().data_system, inode=43), "another file"),
+            (forge(put().data_system, headers=None), "headers"),
+        ],
+    )
+    def test_a_damaged_part_of_the_system_is_no_layer(self, system, why):
+        with pytest.raises(CorruptMetadataError, match=why):
+            metadata.parse_data(put().data, system, trusted=True)
+
+    @pytest.mark.parametrize(
+        ("blob", "why"),
+        [
+            (b"", "not JSON"),
+            (b"\xff\xfe\xff", "not JSON"),
+            (b"[" * 100_000, "not JSON"),
+            (b"1" * 5000, "not JSON"),
+            (b"[]", "not an object"),
+            (b"{}", "version None"),
+            (b'{"version":2}', "version 2"),
+            (forge(put().data, stamp=None), "stamp"),
+            (forge(put().data, stamp=[1, 2, 3]), "stamp"),
+            (forge(put().data, stamp=[1, 2, 3, 4.5]), "stamp"),
+            (forge(put().data, stamp=[1, 2, True, 4]), "stamp"),
+            (forge(put().data, headers=[]), "headers"),
+            (forge(put().data, headers={"a": 1}), "no header"),
+            (forge(put().data, headers={"a": "b\r\nX-Evil: 1"}), "no header"),
+            (forge(put().data, headers={"a\n": "b"}), "no header"),
+            (forge(put().data, headers={"a": "\0"}), "no header"),
+            (forge(put().data, headers={"a": "\ud800"}), "no header"),
+            (forge(put().data, headers={"X-Timestamp": "yesterday"}), "X-Timestamp"),
+            (forge(put().data, headers={"X-Delete-At": "never"}), "X-Delete-At"),
+            (forge(put().data, headers={"x-delete-at": "never"}), "x-delete-at"),
+            (forge(put().data, headers={"Content-Type-Timestamp": "1"}), "Content-Type-Timestamp"),
+        ],
+    )
+    def test_garbage_is_no_layer(self, blob, why):
+        with pytest.raises(CorruptMetadataError, match=why) as caught:
+            metadata.parse_data(blob, None, trusted=True)
+        assert str(caught.value) == f"the metadata cannot be read: {caught.value.why}"
+
+    @given(blob=st.binary(max_size=60), trusted=st.booleans())
+    def test_no_bytes_do_worse_than_being_corrupt(self, blob, trusted):
+        for parse in (metadata.parse_data, metadata.parse_meta):
+            with pytest.raises(CorruptMetadataError):
+                parse(blob, blob, trusted=trusted)
+
+    @given(data=st.data())
+    def test_no_json_in_our_form_does_worse_than_being_corrupt(self, data):
+        values = st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+            lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(HEADERS)), inner),
+            max_leaves=6,
+        )
+        keys = ("stamp", "headers", "system", "inode", "generations")
+        document = {"version": 1, **{key: data.draw(values, key) for key in keys}}
+        blob = json.dumps(document).encode()
+        for defaults in (DEFAULTS, Defaults(NOW_NS, trusted=False)):
+            view = describe(Blobs(blob, blob, blob, blob), defaults=defaults)
+            assert metadata.listing_row(view).size_bytes == STAMP.size_bytes
+            for key, value in view.merged().items():
+                (key + value).encode("utf-8", "surrogateescape")
+
+
+class TestMetaLayer:
+    @given(inode=st.integers(0, 2**64), headers=headers, system=system_headers)
+    def test_comes_back_from_its_blobs(self, inode, headers, system):
+        layer = MetaLayer(inode, {**headers, "X-Timestamp": POST}, system)
+        for trusted in (True, False):
+            blobs = metadata.render_meta(layer, None, trusted=trusted)
+            assert metadata.parse_meta(blobs.meta, blobs.meta_system, trusted=trusted) == layer
+
+    def test_a_crash_between_its_two_parts_loses_neither_the_old_nor_the_new(self):
+        old = post()
+        new = metadata.render_meta(
+            MetaLayer(42, {"X-Timestamp": LATER}, {"X-Object-Transient-Sysmeta-T": "new"}),
+            old.meta_system,
+            trusted=True,
+        )
+        before = metadata.parse_meta(old.meta, new.meta_system, trusted=True)
+        assert before == metadata.parse_meta(old.meta, old.meta_system, trusted=True)
+        after = metadata.parse_meta(new.meta, new.meta_system, trusted=True)
+        assert after.system == {"X-Object-Transient-Sysmeta-T": "new"}
+
+    def test_its_system_part_holds_two_generations_at_most(self):
+        blob = None
+        for time in (PUT, POST, LATER):
+            layer = MetaLayer(42, {"X-Timestamp": time}, {"X-Object-Transient-Sysmeta-T": time})
+            blob = metadata.render_meta(layer, blob, trusted=True).meta_system
+        assert list(json.loads(blob)["generations"]) == [POST, LATER]
+
+    def test_without_system_metadata_it_has_one_part(self):
+        blobs = metadata.render_meta(MetaLayer(42, {"X-Timestamp": POST}), post().meta_system, trusted=True)
+        assert blobs.meta_system is None
+        assert metadata.parse_meta(blobs.meta, post().meta_system, trusted=True).system == {}
+
+    def test_a_missing_part_of_the_system_is_empty(self):
+        assert metadata.parse_meta(post().meta, None, trusted=True).system == {}
+
+    def test_a_damaged_part_of_the_system_is_no_layer(self):
+        with pytest.raises(CorruptMetadataError, match="generations"):
+            metadata.parse_meta(post().meta, forge(post().meta_system, generations=[]), trusted=True)
+
+    @pytest.mark.parametrize(
+        ("blob", "why"),
+        [
+            (b"x", "not JSON"),
+            (forge(post().meta, inode="42"), "inode"),
+            (forge(post().meta, inode=True), "inode"),
+            (forge(post().meta, headers={}), "X-Timestamp is missing"),
+            (
+                forge(post().meta, headers={"X-Timestamp": POST, "Content-Type-Timestamp": POST}),
+                "Content-Type is missing",
+            ),
+        ],
+    )
+    def test_garbage_is_no_layer(self, blob, why):
+        with pytest.raises(CorruptMetadataError, match=why):
+            metadata.parse_meta(blob, None, trusted=True)
+
+
+class TestTwoPosts:
+    OLD = MetaLayer(42, {"X-Timestamp": POST, "X-Object-Meta-A": "old"})
+    NEW = MetaLayer(42, {"X-Timestamp": LATER, "X-Object-Meta-A": "new"})
+
+    @staticmethod
+    def typed(layer: MetaLayer, content_type: str, time: str) -> MetaLayer:
+        more = {"Content-Type": content_type, "Content-Type-Timestamp": time}
+        return MetaLayer(layer.inode, {**layer.headers, **more})
+
+    def test_the_first_one_counts(self):
+        assert metadata.merge_meta(None, self.NEW) == self.NEW
+
+    def test_one_for_another_file_does_not_count(self):
+        assert metadata.merge_meta(MetaLayer(43, {"X-Timestamp": LATER}), self.OLD) == self.OLD
+
+    def test_the_newer_one_counts_in_whatever_order_they_come(self):
+        assert metadata.merge_meta(self.OLD, self.NEW) == self.NEW
+        assert metadata.merge_meta(self.NEW, self.OLD) == self.NEW
+
+    def test_the_type_counts_by_its_own_time(self):
+        typed = self.typed(self.OLD, "old/type", POST)
+        expected = self.typed(self.NEW, "old/type", POST)
+        assert metadata.merge_meta(typed, self.NEW) == expected
+        assert metadata.merge_meta(self.NEW, typed) == expected
+        newer = self.typed(self.NEW, "new/type", LATER)
+        assert metadata.merge_meta(typed, newer) == newer
+        assert metadata.merge_meta(newer, typed) == newer
+
+
+class TestDescribe:
+    def test_what_put_wrote_is_served_as_it_was(self):
+        view = describe(put())
+        assert view.origin is Origin.SWIFT
+        assert view.data == {**HEADERS, **SYSTEM, "Content-Length": "7"}
+        assert view.etag == HEADERS["ETag"]
+        assert view.meta is None
+        assert view.problems == ()
+        assert view.merged() == view.data
+
+    def test_a_bare_file_has_no_etag_but_one_for_s3(self):
+        view = describe(Blobs(), defaults=Defaults(NOW_NS, "image/png"))
+        assert view.origin is Origin.POSIX
+        assert view.etag is None
+        assert view.data == {
+            "X-Timestamp": MTIME,
+            "Content-Type": "image/png",
+            "Content-Length": "7",
+            "X-Object-Sysmeta-S3Api-Etag": STAMP.etag(),
+            "X-Object-Sysmeta-Container-Update-Override-Etag": OWN_ETAG,
+        }
+
+    def test_an_empty_file_has_the_etag_of_nothing(self):
+        view = describe(Blobs(), Stamp(42, 0, STAMP.mtime_ns))
+        assert view.etag == "d41d8cd98f00b204e9800998ecf8427e"
+        assert metadata.listing_row(view) == Row(0, "application/octet-stream", metadata.EMPTY_ETAG)
+
+    @pytest.mark.parametrize(
+        "stamp", [Stamp(42, 8, STAMP.mtime_ns), Stamp(42, 7, 10**18), Stamp(42, 7, STAMP.mtime_ns, 5)]
+    )
+    def test_a_job_that_wrote_takes_away_what_describes_the_bytes(self, stamp):
+        view = describe(put(**{"X-Delete-At": "1800000000"}), stamp)
+        assert view.origin is Origin.CHANGED
+        assert view.etag is None
+        assert view.data["Content-Length"] == str(stamp.size_bytes)
+        assert view.data["Content-Type"] == "text/plain"
+        assert view.data["X-Object-Meta-Color"] == "grün"
+        assert view.data["X-Delete-At"] == "1800000000"
+        assert view.data["X-Timestamp"] == PUT
+        assert view.data["X-Object-Sysmeta-S3Api-Etag"] == stamp.etag()
+        assert not view.data.keys() & SYSTEM.keys()
+
+    def test_a_job_that_wrote_later_makes_it_newer(self):
+        view = describe(put(), Stamp(42, 7, 1_690_000_000 * 10**9))
+        assert view.data["X-Timestamp"] == "1690000000.00000"
+
+    def test_what_cp_carried_to_another_file_does_not_count(self):
+        view = describe(both(put(), post()), Stamp(43, 7, STAMP.mtime_ns))
+        assert view.origin is Origin.POSIX
+        assert view.meta is None
+        assert "X-Object-Meta-Color" not in view.data
+
+    def test_what_the_hasher_wrote_is_an_etag_and_no_time(self):
+        layer = DataLayer(STAMP, {"ETag": HEADERS["ETag"]})
+        view = describe(metadata.render_data(layer, trusted=True))
+        assert view.origin is Origin.POSIX
+        assert view.data == {
+            "X-Timestamp": MTIME,
+            "Content-Type": "application/octet-stream",
+            "Content-Length": "7",
+            "ETag": HEADERS["ETag"],
+        }
+
+    def test_an_etag_that_became_known_takes_the_place_of_the_made_up_ones(self):
+        view = metadata.with_etag(describe(Blobs()), HEADERS["ETag"])
+        assert view.etag == HEADERS["ETag"]
+        assert metadata.listing_row(view).etag == HEADERS["ETag"]
+        assert "X-Object-Sysmeta-S3Api-Etag" not in view.data
+
+    @pytest.mark.parametrize("trusted", [True, False])
+    def test_a_post_replaces_user_metadata_and_keeps_the_systems(self, trusted):
+        blobs = both(put(trusted=trusted), post(trusted=trusted))
+        view = describe(blobs, defaults=Defaults(NOW_NS, trusted=trusted))
+        assert view.meta == {"X-Timestamp": POST, "X-Object-Meta-New": "n", "X-Object-Transient-Sysmeta-T": "t"}
+        merged = view.merged()
+        assert merged["X-Timestamp"] == POST
+        assert merged["X-Object-Meta-New"] == "n"
+        assert "X-Object-Meta-Color" not in merged
+        assert merged["X-Object-Sysmeta-Secret"] == "s"
+        assert merged["X-Static-Large-Object"] == "True"
+        assert merged["ETag"] == HEADERS["ETag"]
+        assert merged["Content-Type"] == "text/plain"
+        assert merged["Content-Length"] == "7"
+
+    def test_a_post_with_a_type_replaces_it(self):
+        more = {"Content-Type": "new/type", "Content-Type-Timestamp": POST}
+        merged = describe(both(put(), post(**more))).merged()
+        assert merged["Content-Type"] == "new/type"
+        assert merged["Content-Type-Timestamp"] == POST
+
+    def test_a_type_that_is_older_than_the_bytes_does_not_count(self):
+        more = {"Content-Type": "old/type", "Content-Type-Timestamp": "1640000000.00000"}
+        merged = describe(both(put(), post(**more))).merged()
+        assert merged["Content-Type"] == "text/plain"
+        assert "Content-Type-Timestamp" not in merged
+
+    @pytest.mark.parametrize("time", [PUT, "1640000000.00000"])
+    def test_a_post_that_is_not_newer_than_the_bytes_does_not_count(self, time):
+        assert describe(both(put(), post(**{"X-Timestamp": time}))).meta is None
+
+    def test_on_the_bytes_of_a_job_a_post_always_counts(self):
+        view = describe(post(), Stamp(42, 7, 1_690_000_000 * 10**9))
+        assert view.origin is Origin.POSIX
+        assert view.meta is not None
+        assert view.merged()["X-Object-Meta-New"] == "n"
+
+    def test_what_cannot_be_read_is_reported_and_the_file_is_bare(self):
+        view = describe(Blobs(b"garbage", None, post().meta, None))
+        assert view.origin is Origin.POSIX
+        assert view.problems == ("the metadata cannot be read: it is not JSON",)
+
+    def test_a_post_that_cannot_be_read_leaves_what_put_wrote(self):
+        view = describe(both(put(), Blobs(meta=b"garbage")))
+        assert view.origin is Origin.SWIFT
+        assert view.meta is None
+        assert len(view.problems) == 1
+
+
+class TestListingRow:
+    def test_is_what_the_object_shows(self):
+        assert metadata.listing_row(describe(put())) == Row(7, "text/plain", HEADERS["ETag"])
+
+    def test_of_a_file_whose_md5_nobody_knows_has_the_etag_for_s3(self):
+        assert metadata.listing_row(describe(Blobs())) == Row(7, "application/octet-stream", OWN_ETAG)
+
+    def test_system_metadata_overrides_it(self):
+        system = {
+            "X-Object-Sysmeta-Container-Update-Override-Etag": "e; slo_etag=s",
+            "X-Object-Sysmeta-Container-Update-Override-Size": "4096",
+            "X-Object-Sysmeta-Container-Update-Override-Content-Type": "text/plain; swift_bytes=9",
+        }
+        blobs = metadata.render_data(DataLayer(STAMP, HEADERS, system), trusted=True)
+        assert metadata.listing_row(describe(blobs)) == Row(4096, "text/plain; swift_bytes=9", "e; slo_etag=s")
+
+    @pytest.mark.parametrize("size", ["", "-1", "many", "9" * 30])
+    def test_a_size_that_is_none_does_not_count(self, size):
+        system = {"X-Object-Sysmeta-Container-Update-Override-Size": size}
+        blobs = metadata.render_data(DataLayer(STAMP, HEADERS, system), trusted=True)
+        assert metadata.listing_row(describe(blobs)).size_bytes == 7
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("X-Object-Sysmeta-A", True),
+        ("x-object-transient-sysmeta-a", True),
+        ("X-Static-Large-Object", True),
+        ("X-Object-Meta-A", False),
+        ("X-Object-Sysmetaphor", False),
+        ("Content-Type", False),
+    ],
+)
+def test_system_metadata_is_known_by_its_name(key, expected):
+    assert metadata.is_system(key) is expected
