@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import urllib.parse
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 from swift.common import storage_policy, utils
 from swift.common.concurrency import tpool
 from swift.common.exceptions import DiskFileNotExist
+from swift.common.swob import Request, Response
 from swift.common.utils import Timestamp
+from swift.obj.server import ObjectController
 
 from lustack.mapping import layout
 from lustack.posix.xattrs import AttributeStore
@@ -51,7 +54,7 @@ class SwiftLog(logging.LoggerAdapter):
         super().__init__(logging.getLogger("swift.tests"), {})
         self.counted: list[str] = []
 
-    def increment(self, metric: str, *_: Any) -> None:
+    def increment(self, metric: str, *_: Any, **__: Any) -> None:
         self.counted.append(metric)
 
     timing = timing_since = update_stats = transfer_rate = increment
@@ -210,3 +213,23 @@ class Files(Objects):
 def dashed(headers: dict[str, str]) -> dict[str, str]:
     """Keyword arguments as headers: X_Object_Meta_A -> X-Object-Meta-A."""
     return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Server:
+    """Swift's object server in this process, on our policy."""
+
+    def __init__(self, files: Files, conf: dict[str, str] | None = None) -> None:
+        devices = str(files.root.parent)
+        conf = {"devices": devices, "mount_check": "false", "lustre_spool_dir": devices, **(conf or {})}
+        self.app = ObjectController(conf, SwiftLog())
+        self.app._diskfile_router.policy_to_manager[storage_policy.POLICIES[0]] = files.manager
+
+    def call(
+        self, method: str, name: str, time: float | Timestamp = 1, body: bytes | None = None, **headers: str
+    ) -> Response:
+        """One request for an object of the account `a` and the container `c`."""
+        headers = {"X-Timestamp": at(time).internal, "Content-Type": "text/plain", **dashed(headers)}
+        path = "/d/0/a/c/" + urllib.parse.quote(name)
+        response = Request.blank(path, method=method, headers=headers, body=body).get_response(self.app)
+        response.body = response.body
+        return response

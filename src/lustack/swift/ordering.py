@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ _MODE_DIRECTORY = 0o700
 _MODE_FILE = 0o600
 _TEXT_LENGTH = 33
 """Bytes of Swift's longest internal timestamp, `1234567890.12345_0123456789abcdef`."""
+
+_TIMESTAMP = re.compile(rb"[0-9]{10}\.[0-9]{5}(?:_[0-9a-f]{1,16})?")
 
 
 class Locks:
@@ -76,6 +79,8 @@ class Locks:
 def read_tombstone(root_fd: int, key: str) -> str | None:
     """The internal timestamp of an object's deletion, None if it was not deleted lately.
 
+    What a crash left half-written says nothing: that DELETE was not acknowledged.
+
     Args:
         root_fd: the device root.
         key: the `object_hash`.
@@ -85,9 +90,10 @@ def read_tombstone(root_fd: int, key: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        return os.read(fd, _TEXT_LENGTH).decode("ascii", "replace").strip() or None
+        text = os.read(fd, _TEXT_LENGTH).strip()
     finally:
         os.close(fd)
+    return text.decode("ascii") if _TIMESTAMP.fullmatch(text) else None
 
 
 def write_tombstone(root_fd: int, key: str, timestamp: str) -> None:

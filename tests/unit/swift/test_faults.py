@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from swift.common.exceptions import DiskFileNotExist, DiskFileXattrNotSupported
+from swift.common.swob import HTTPException, Request
+from tests.objects import SwiftLog
+
+from lustack.posix.errors import OutsideRootError, XattrUnsupportedError
+from lustack.swift import faults
+
+GONE = ("ENOENT", "ENOTDIR", "ELOOP", "ESTALE", "EXDEV", "ENXIO", "EISDIR")
+
+
+def fail(number: str) -> OSError:
+    code = getattr(errno, number)
+    return OSError(code, os.strerror(code))
+
+
+def answer(boundary, error: Exception) -> tuple[str, str]:
+    """Status and text that a client gets when `error` meets the boundary."""
+    with pytest.raises(HTTPException) as caught, boundary(SwiftLog(), "/a/c/o"):
+        raise error
+    response = Request.blank("/").get_response(caught.value)
+    return response.status, response.body.decode()
+
+
+@pytest.mark.parametrize("boundary", [faults.reading, faults.writing])
+class TestEither:
+    def test_no_error_passes(self, boundary):
+        with boundary(SwiftLog(), "/a/c/o"):
+            pass
+
+    def test_errors_of_swift_pass_as_they_are(self, boundary):
+        with pytest.raises(DiskFileNotExist), boundary(SwiftLog(), "/a/c/o"):
+            raise DiskFileNotExist
+
+    @pytest.mark.parametrize("number", ["EACCES", "EPERM", "EROFS"])
+    def test_what_is_not_permitted_is_403(self, boundary, number):
+        assert answer(boundary, fail(number)) == ("403 Forbidden", "The file system does not permit this.\n")
+
+    @pytest.mark.expects_log(r"^ERROR swift.tests: /a/c/o: the file system failed: \[Errno 5\] Input/output error$")
+    def test_what_fails_is_500_and_says_why_in_the_log_only(self, boundary):
+        assert answer(boundary, fail("EIO")) == ("500 Internal Error", "The file system failed.\n")
+
+    @pytest.mark.expects_log("^ERROR swift.tests: /a/c/o: /srv is on a file system without .* mount it with")
+    def test_a_file_system_without_attributes_is_named_with_its_remedy(self, boundary):
+        with pytest.raises(DiskFileXattrNotSupported, match="user_xattr"), boundary(SwiftLog(), "/a/c/o"):
+            raise XattrUnsupportedError("/srv")
+
+
+@pytest.mark.parametrize("number", GONE)
+def test_what_is_gone_while_it_is_read_does_not_exist(number):
+    with pytest.raises(DiskFileNotExist) as caught, faults.reading(SwiftLog(), "/a/c/o"):
+        raise fail(number)
+    assert caught.value.__cause__.errno == getattr(errno, number)
+
+
+def test_what_leads_out_of_the_root_does_not_exist():
+    with pytest.raises(DiskFileNotExist), faults.reading(SwiftLog(), "/a/c/o"):
+        raise OutsideRootError(b"/etc")
+
+
+@pytest.mark.parametrize("number", GONE)
+def test_a_tree_that_changes_while_it_is_written_is_worth_a_retry(number):
+    status, text = answer(faults.writing, fail(number))
+    assert status == "503 Service Unavailable"
+    assert "Try again" in text
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT"])
+def test_no_room_is_marked_so_that_the_proxy_does_not_shut_the_node_out(number):
+    status, text = answer(faults.writing, fail(number))
+    assert status == faults.NO_ROOM_STATUS
+    assert text == "The file system has no room left, or a quota is reached.\n"
