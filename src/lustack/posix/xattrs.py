@@ -264,34 +264,33 @@ def _set_if_room(fd: int, name: str, blob: bytes) -> bool:
 
 
 def _set(fd: int, name: str, value: bytes) -> None:
-    with _unsupported_named(fd):
+    try:
         os.setxattr(tree.proc_path(fd), name, value)
+    except OSError as err:
+        _name_unsupported(fd, err)
+        raise
 
 
 def _get(fd: int, name: str) -> bytes | None:
     try:
-        with _unsupported_named(fd):
-            return os.getxattr(tree.proc_path(fd), name)
+        return os.getxattr(tree.proc_path(fd), name)
     except OSError as err:
         if err.errno == errno.ENODATA:
             return None
+        _name_unsupported(fd, err)
         raise
 
 
 def _delete(fd: int, name: str) -> None:
     try:
-        with _unsupported_named(fd):
-            os.removexattr(tree.proc_path(fd), name)
+        os.removexattr(tree.proc_path(fd), name)
     except OSError as err:
-        if err.errno != errno.ENODATA:
-            raise
-
-
-@contextlib.contextmanager
-def _unsupported_named(fd: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as err:
-        if err.errno == errno.EOPNOTSUPP:
-            raise XattrUnsupportedError(os.readlink(tree.proc_path(fd))) from err
+        if err.errno == errno.ENODATA:
+            return
+        _name_unsupported(fd, err)
         raise
+
+
+def _name_unsupported(fd: int, err: OSError) -> None:
+    if err.errno == errno.EOPNOTSUPP:
+        raise XattrUnsupportedError(os.readlink(tree.proc_path(fd))) from err
