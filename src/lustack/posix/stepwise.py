@@ -22,7 +22,8 @@ _SEARCH: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 def open_by_components(dirfd: int, path: bytes, flags: int, mode: int = 0) -> int:
     """`tree.open_beneath` for kernels without openat2(2).
 
-    A mount of the same file system (a bind mount) has the same device number and is not noticed.
+    A mount is noticed by its device number: one of the same file system (a bind mount) is not, and a subvolume of
+    btrfs, which openat2(2) would enter, is one here.
     """
     names = components(path)
     flags = heed(flags)
