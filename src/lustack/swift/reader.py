@@ -64,6 +64,10 @@ class PosixDiskFileReader:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:
+        # Python does not run the `finally` of a generator that nobody began to read.
+        self.close()
+
     def _cooperative(self, start: int, stop: int) -> Iterator[bytes]:
         chunks: Iterator[bytes] = CooperativeIterator(self._chunks(start, stop), period=self._cooperative_period)
         return chunks

@@ -36,7 +36,7 @@ def remove_place(device: Device, root_fd: int, found: Found) -> None:
         finally:
             os.close(fd)
         return
-    sidecars = device.attributes.sidecars(found.fd, found.place.attributes) if found.status.st_nlink == 1 else []
+    sidecars = sidecars_of(device, found)
     fd = open_beneath(root_fd, found.place.directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         remove_file(fd, found.place.entry)
@@ -44,6 +44,11 @@ def remove_place(device: Device, root_fd: int, found: Found) -> None:
         os.close(fd)
     for identifier in sidecars:
         device.sidecars.remove(identifier)
+
+
+def sidecars_of(device: Device, found: Found) -> list[bytes]:
+    """The sidecars that go when the name of a file goes: none while it has another name."""
+    return device.attributes.sidecars(found.fd, found.place.attributes) if found.status.st_nlink == 1 else []
 
 
 def tidy(device: Device, root_fd: int, key: Key, directory: bytes) -> None:

@@ -21,6 +21,7 @@ from swift.common.utils import drop_buffer_cache, fdatasync
 from lustack.mapping import layout, names
 from lustack.mapping.metadata import Stamp
 from lustack.posix.atomic import TemporaryFile
+from lustack.posix.errors import XattrUnsupportedError
 from lustack.posix.tree import make_directories
 from lustack.swift import attributes, faults, removal
 from lustack.swift.containers import mark_made
@@ -124,11 +125,19 @@ class PosixDiskFileWriter:
         try:
             if not temporary.published:
                 temporary.discard()
+                self._remove_sidecars(temporary.fd)
         except OSError as error:
             self._disk_file.logger.warning("%s: a temporary file stays until it is swept: %s", self._key, error)
         finally:
             temporary.close()
             os.close(temporary.dirfd)
+
+    def _remove_sidecars(self, fd: int) -> None:
+        """Those of metadata that was written for an object that never came to be."""
+        device = self._disk_file.device
+        with suppress(XattrUnsupportedError):
+            for identifier in device.attributes.sidecars(fd, layout.FILE_ATTRIBUTES):
+                device.sidecars.remove(identifier)
 
     def _open_temporary(self) -> TemporaryFile:
         if self._temporary is None:
@@ -166,7 +175,7 @@ class PosixDiskFileWriter:
         old_sidecars = []
         if current is not None and not current.place.is_marker:
             place = current.place
-            old_sidecars = device.attributes.sidecars(current.fd, place.attributes)
+            old_sidecars = removal.sidecars_of(device, current)
         else:
             place = choose(root_fd, self._key)
         self._move_to(root_fd, place.directory)
@@ -181,12 +190,12 @@ class PosixDiskFileWriter:
         """Follows when the directory of the object became another one while the bytes came in."""
         temporary = self._open_temporary()
         directory_fd = self._make_directory(root_fd, directory)
-        if os.path.sameopenfile(directory_fd, temporary.dirfd):
+        try:
+            if not os.path.sameopenfile(directory_fd, temporary.dirfd):
+                os.rename(temporary.name, temporary.name, src_dir_fd=temporary.dirfd, dst_dir_fd=directory_fd)
+                directory_fd, temporary.dirfd = temporary.dirfd, directory_fd
+        finally:
             os.close(directory_fd)
-            return
-        os.rename(temporary.name, temporary.name, src_dir_fd=temporary.dirfd, dst_dir_fd=directory_fd)
-        os.close(temporary.dirfd)
-        temporary.dirfd = directory_fd
 
     def _find_place(self, root_fd: int) -> Place:
         current = find(root_fd, self._key)

@@ -25,8 +25,10 @@ def test_options_are_read():
     [
         (
             {"lustre_spool_dri": "/x"},
-            "object-server.conf: lustre_spool_dri = '/x', but it must be removed: no such option. "
-            "Known: lustre_small_hash_bytes, lustre_spool_dir",
+            (
+                "object-server.conf: lustre_spool_dri = '/x', but it must be removed: no such option. "
+                "Known: lustre_small_hash_bytes, lustre_spool_dir"
+            ),
         ),
         (
             {"lustre_spool_dir": "spool"},
