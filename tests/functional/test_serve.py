@@ -224,27 +224,37 @@ def test_users_that_were_asked_for_can_log_in(data):
         assert swiftclient.get_auth(url, "test:guest", "pw")[0] == served.access["storage_url"]
 
 
-def test_people_are_told_how_to_reach_it(data):
-    process = subprocess.Popen(
-        [*SERVE, str(data), "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+@contextlib.contextmanager
+def serving_people(data: Path, said: Path) -> Iterator[subprocess.Popen]:
+    """Serve as people do; what they are told goes to the file `said`."""
+    with said.open("wb") as out:
+        process = subprocess.Popen([*SERVE, str(data), "--port", "0"], stdout=out, stderr=subprocess.STDOUT)
     try:
-        lines = []
-        while "Ctrl-C" not in "".join(lines):
-            assert select.select([process.stdout], [], [], READY_LIMIT_S)[0]
-            lines.append(process.stdout.readline())
-        text = "".join(lines)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(STOP_LIMIT_S)
+
+
+def test_people_are_told_how_to_reach_it(data, tmp_path):
+    said = tmp_path / "said"
+    with serving_people(data, said) as process:
+        text = wait_for(lambda: "Ctrl-C" in said.read_text() and said.read_text())
         auth_url = next(word for word in text.split() if word.endswith("/auth/v1.0"))
         with urllib.request.urlopen(auth_url.replace("/auth/v1.0", "/healthcheck"), timeout=9) as answer:
             assert answer.read() == b"OK"
         assert f"cat '{data}/AUTH_test/demo/hosts'" in text
-    finally:
-        process.terminate()
-        process.communicate(timeout=STOP_LIMIT_S)
     assert process.returncode == 0
+
+
+def test_who_stops_it_before_it_is_ready_is_told_so_and_nothing_is_left(data, tmp_path):
+    said = tmp_path / "said"
+    with serving_people(data, said) as process:
+        wait_for(lambda: "starting" in said.read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(STOP_LIMIT_S) == 0
+    assert said.read_text().endswith("lustack: stopped before it was ready\n")
+    assert not processes_of(Path(f"{data}.state"))
 
 
 NOBODY = ("setpriv", "--reuid=nobody", f"--regid={pwd.getpwnam('nobody').pw_gid}", "--clear-groups")
