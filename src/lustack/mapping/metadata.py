@@ -214,11 +214,14 @@ def is_system(key: str) -> bool:
     return lower.startswith(_SYSTEM_PREFIXES) or lower == "x-static-large-object"
 
 
-def render_data(layer: DataLayer, *, trusted: bool) -> Blobs:
-    """A data layer as the blobs to store.
+def render_data(layer: DataLayer, replaced: DataLayer | None = None, *, trusted: bool) -> Blobs:
+    """A data layer as the blobs to store; `data_system` first, `data` last.
+
+    The system's part keeps what the layer in force names too, so that a crash between the two writes mixes nothing.
 
     Args:
         layer: what to store.
+        replaced: the layer in force where the blobs go, None if there is none.
         trusted: true where `trusted.*` attributes can be written: system metadata goes there, else beside the rest.
     """
     stamp = [layer.stamp.inode, layer.stamp.size_bytes, layer.stamp.mtime_ns, layer.stamp.data_version]
@@ -226,7 +229,10 @@ def render_data(layer: DataLayer, *, trusted: bool) -> Blobs:
     system = None
     if layer.system and trusted:
         document["system"] = True
-        system = _render({"version": VERSION, "inode": layer.stamp.inode, "headers": layer.system})
+        part: dict[str, Any] = {"version": VERSION, "inode": layer.stamp.inode, "headers": layer.system}
+        if replaced is not None and _time_of(replaced) != _time_of(layer):
+            part["replaced"] = {_time_of(replaced): replaced.system}
+        system = _render(part)
     elif layer.system:
         document["system"] = layer.system
     return Blobs(data=_render(document), data_system=system)
@@ -244,27 +250,27 @@ def parse_data(data: bytes, data_system: bytes | None, *, trusted: bool) -> Data
         raise CorruptMetadataError("the stamp is not four numbers")
     layer = DataLayer(Stamp(*stamp), _headers(document, "headers", trusted=trusted))
     if document.get("system") is True and trusted:
-        layer = replace(layer, system=_system_of(data_system, layer.stamp.inode))
+        layer = replace(layer, system=_system_of(data_system, layer))
     elif not trusted and isinstance(document.get("system"), dict):
         layer = replace(layer, system=_headers(document, "system", trusted=False))
     return layer
 
 
-def render_meta(layer: MetaLayer, previous_system: bytes | None, *, trusted: bool) -> Blobs:
+def render_meta(layer: MetaLayer, old: MetaLayer | None, *, trusted: bool) -> Blobs:
     """A meta layer as the blobs to store; `meta_system` first, `meta` last.
 
     The system's part keeps what the part in force names too, so that a crash between the two writes loses neither.
 
     Args:
         layer: what to store.
-        previous_system: the system's blob in force, None if there is none.
+        old: the layer in force where the blobs go, None if there is none.
         trusted: as for `render_data`.
     """
     document: dict[str, Any] = {"version": VERSION, "inode": layer.inode, "headers": layer.headers}
     system = None
     if layer.system and trusted:
         document["system"] = True
-        generations = dict(list(_generations(previous_system).items())[-1:])
+        generations = {} if old is None else {old.headers["X-Timestamp"]: old.system}
         generations[layer.headers["X-Timestamp"]] = layer.system
         system = _render({"version": VERSION, "inode": layer.inode, "generations": generations})
     elif layer.system:
@@ -412,13 +418,20 @@ def _outlives_post(key: str) -> bool:
     return lower in _DATA_ONLY or lower.startswith("x-object-sysmeta-")
 
 
-def _system_of(blob: bytes | None, inode: int) -> dict[str, str]:
+def _system_of(blob: bytes | None, layer: DataLayer) -> dict[str, str]:
     if blob is None:
         raise CorruptMetadataError("the system's part is missing")
     document = _parse(blob)
-    if document.get("inode") != inode:
+    if document.get("inode") != layer.stamp.inode:
         raise CorruptMetadataError("the system's part is of another file")
+    replaced = document.get("replaced")
+    if isinstance(replaced, dict) and _time_of(layer) in replaced:
+        return _headers(replaced, _time_of(layer), trusted=False)
     return _headers(document, "headers", trusted=False)
+
+
+def _time_of(layer: DataLayer) -> str:
+    return layer.headers.get("X-Timestamp", "")
 
 
 def _generations(blob: bytes | None) -> dict[str, dict[str, str]]:

@@ -94,7 +94,18 @@ class Attributes:
 
     def write_data(self, fd: int, names: AttributeNames, layer: DataLayer) -> None:
         """Writes what PUT says; before the file gets its name."""
-        blobs = metadata.render_data(layer, trusted=self.trusted)
+        self._write_data(fd, names, metadata.render_data(layer, trusted=self.trusted))
+
+    def replace_data(self, fd: int, names: AttributeNames, layer: DataLayer) -> None:
+        """Writes what PUT says over what an earlier PUT said. A crash leaves the one or the other."""
+        old, _ = self.blobs(fd, names)
+        try:
+            replaced = metadata.parse_data(old.data or b"", old.data_system, trusted=self.trusted)
+        except metadata.CorruptMetadataError:
+            replaced = None
+        self._write_data(fd, names, metadata.render_data(layer, replaced, trusted=self.trusted))
+
+    def _write_data(self, fd: int, names: AttributeNames, blobs: Blobs) -> None:
         if blobs.data_system is not None:
             self.store.write(fd, names.data_system, blobs.data_system)
         if blobs.data is not None:
@@ -102,12 +113,8 @@ class Attributes:
 
     def write_meta(self, fd: int, names: AttributeNames, layer: MetaLayer) -> None:
         """Writes what POST says. One attribute decides, so a crash leaves the old or the new."""
-        old, _ = self.blobs(fd, names)
-        try:
-            merged = metadata.merge_meta(self._old_meta(old), layer)
-            blobs = metadata.render_meta(merged, old.meta_system, trusted=self.trusted)
-        except metadata.CorruptMetadataError:
-            blobs = metadata.render_meta(layer, None, trusted=self.trusted)
+        old = self._old_meta(fd, names)
+        blobs = metadata.render_meta(metadata.merge_meta(old, layer), old, trusted=self.trusted)
         if blobs.meta_system is not None:
             self.store.write(fd, names.meta_system, blobs.meta_system)
         if blobs.meta is not None:
@@ -123,10 +130,12 @@ class Attributes:
         found = [self.store.sidecar_of(fd, name) for name in names]
         return [identifier for identifier in found if identifier is not None]
 
-    def _old_meta(self, old: Blobs) -> MetaLayer | None:
-        if old.meta is None:
+    def _old_meta(self, fd: int, names: AttributeNames) -> MetaLayer | None:
+        old, _ = self.blobs(fd, names)
+        try:
+            return metadata.parse_meta(old.meta or b"", old.meta_system, trusted=self.trusted)
+        except metadata.CorruptMetadataError:
             return None
-        return metadata.parse_meta(old.meta, old.meta_system, trusted=self.trusted)
 
 
 def data_layer(stamp: Stamp, headers: Mapping[str, str]) -> DataLayer:

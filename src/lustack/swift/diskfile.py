@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from lustack.swift.manager import PosixDiskFileManager
 
 _NS = 1_000_000_000
+_MOST_PLACES = 8
+"""How many places of one object a DELETE removes: a job could make one after the other."""
 
 
 class PosixDiskFile:
@@ -281,25 +283,33 @@ class PosixDiskFile:
 
     def _delete(self, timestamp: str) -> None:
         with self.device.root() as root_fd:
-            directory = self._delete_locked(root_fd, timestamp)
-            if directory is not None:
+            for directory in self._delete_locked(root_fd, timestamp):
                 removal.tidy(self.device, root_fd, self.key, directory)
 
-    def _delete_locked(self, root_fd: int, timestamp: str) -> bytes | None:
-        """Returns the directory that held the object, None if nothing was removed."""
+    def _delete_locked(self, root_fd: int, timestamp: str) -> list[bytes]:
+        """Returns the directories that held the object, none if nothing was removed."""
         with self.device.locks.hold(root_fd, self.key.hash):
             found = find(root_fd, self.key)
             try:
                 if self.newest(root_fd, found) >= timestamp:
-                    return None
+                    return []
                 write_tombstone(root_fd, self.key.hash, timestamp)
-                if found is None:
-                    return None
-                removal.remove_place(self.device, root_fd, found)
-                return found.place.directory
             finally:
                 if found is not None:
                     os.close(found.fd)
+            return list(self._remove_places(root_fd))
+
+    def _remove_places(self, root_fd: int) -> Iterator[bytes]:
+        """Removes the object wherever it is: a PUT that was killed may have left an older one behind the newer one."""
+        for _ in range(_MOST_PLACES):
+            found = find(root_fd, self.key)
+            if found is None:
+                return
+            try:
+                removal.remove_place(self.device, root_fd, found)
+            finally:
+                os.close(found.fd)
+            yield found.place.directory
 
 
 def _hash_small(found: Found) -> str | None:

@@ -234,7 +234,7 @@ class PosixDiskFileWriter:
         fd = self._make_directory(root_fd, place.directory)
         try:
             layer = attributes.data_layer(Stamp(os.fstat(fd).st_ino, 0, 0), headers)
-            self._disk_file.device.attributes.write_data(fd, place.attributes, layer)
+            self._disk_file.device.attributes.replace_data(fd, place.attributes, layer)
             os.fsync(fd)
         finally:
             os.close(fd)

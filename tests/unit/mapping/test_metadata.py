@@ -135,6 +135,20 @@ class TestDataLayer:
         forged = forge(blobs.data, system={"X-Object-Sysmeta-Secret": "forged"})
         assert metadata.parse_data(forged, blobs.data_system, trusted=True).system == {}
 
+    def test_a_crash_between_its_two_parts_mixes_nothing(self):
+        old = DataLayer(STAMP, {**HEADERS, "X-Timestamp": PUT}, SYSTEM)
+        new = DataLayer(STAMP, {**HEADERS, "X-Timestamp": LATER}, {"X-Object-Sysmeta-Secret": "new"})
+        old_blobs = metadata.render_data(old, trusted=True)
+        new_blobs = metadata.render_data(new, old, trusted=True)
+        assert metadata.parse_data(old_blobs.data, new_blobs.data_system, trusted=True) == old
+        assert metadata.parse_data(new_blobs.data, new_blobs.data_system, trusted=True) == new
+
+    def test_what_replaces_one_of_the_same_time_counts_alone(self):
+        old = DataLayer(STAMP, HEADERS, SYSTEM)
+        new = DataLayer(STAMP, HEADERS, {"X-Object-Sysmeta-Secret": "new"})
+        blobs = metadata.render_data(new, old, trusted=True)
+        assert metadata.parse_data(blobs.data, blobs.data_system, trusted=True) == new
+
     def test_what_the_system_wrote_does_not_count_where_nobody_can_have_written_it(self):
         blobs = put()
         assert metadata.parse_data(blobs.data, blobs.data_system, trusted=False).system == {}
@@ -218,7 +232,7 @@ class TestMetaLayer:
         old = post()
         new = metadata.render_meta(
             MetaLayer(42, {"X-Timestamp": LATER}, {"X-Object-Transient-Sysmeta-T": "new"}),
-            old.meta_system,
+            metadata.parse_meta(old.meta, old.meta_system, trusted=True),
             trusted=True,
         )
         before = metadata.parse_meta(old.meta, new.meta_system, trusted=True)
@@ -227,14 +241,15 @@ class TestMetaLayer:
         assert after.system == {"X-Object-Transient-Sysmeta-T": "new"}
 
     def test_its_system_part_holds_two_generations_at_most(self):
-        blob = None
+        blobs, old = Blobs(), None
         for time in (PUT, POST, LATER):
             layer = MetaLayer(42, {"X-Timestamp": time}, {"X-Object-Transient-Sysmeta-T": time})
-            blob = metadata.render_meta(layer, blob, trusted=True).meta_system
-        assert list(json.loads(blob)["generations"]) == [POST, LATER]
+            blobs = metadata.render_meta(layer, old, trusted=True)
+            old = metadata.parse_meta(blobs.meta, blobs.meta_system, trusted=True)
+        assert list(json.loads(blobs.meta_system)["generations"]) == [POST, LATER]
 
     def test_without_system_metadata_it_has_one_part(self):
-        blobs = metadata.render_meta(MetaLayer(42, {"X-Timestamp": POST}), post().meta_system, trusted=True)
+        blobs = metadata.render_meta(MetaLayer(42, {"X-Timestamp": POST}), None, trusted=True)
         assert blobs.meta_system is None
         assert metadata.parse_meta(blobs.meta, post().meta_system, trusted=True).system == {}
 
