@@ -2,8 +2,7 @@
 """Running a function in a child that is killed in front of a chosen system call, by ptrace(2).
 
 A process that is killed leaves behind what its system calls did before. So there are only as many places to be killed
-at as there are system calls, and two of them with no change in between are the same place. `record` finds those that
-differ, `kill_before` kills at one of them.
+at as there are system calls, and two of them with no change in between are the same place.
 
 Rule 1: the caller is in its only thread that matters (the one that forks), the function forks nobody.
 """
@@ -47,44 +46,33 @@ def run(function: Callable[[], object]) -> None:
         raise ChildFailedError(status)
 
 
-def record(function: Callable[[], object], look: Callable[[], object]) -> list[int]:
-    """Run a function to its end; look at the world before each of its system calls.
+def kill_after(function: Callable[[], object], changes: int, look: Callable[[], object]) -> bool:
+    """Run a function and kill its process right after it has changed something for the n-th time.
+
+    Args:
+        function: what to run.
+        changes: how many changes it may make; with 0 it is killed before its first.
+        look: its value is another after each change.
 
     Returns:
-        the number (from 0) of each system call in front of which the world is another than before the one ahead of it;
-        the first is always 0, and the last is how many there are: after everything.
+        whether it would have gone on: false if it came to its end with fewer changes.
     """
-    found: list[int] = []
-    seen: list[object] = []
+    seen = [look()]
 
-    def compare(number: int) -> bool:
+    def is_last() -> bool:
         now = look()
-        if not seen or seen[-1] != now:
-            found.append(number)
+        if seen[-1] != now:
             seen.append(now)
-        return False
+        return len(seen) > changes
 
-    count = _follow(function, compare)
-    if look() != seen[-1]:
-        found.append(count)
-    return found
+    return _follow(function, is_last)
 
 
-def kill_before(function: Callable[[], object], number: int) -> bool:
-    """Run a function and kill its process before its n-th system call is executed, counted from 0.
-
-    Returns:
-        whether it came as far as that.
-    """
-    return _follow(function, lambda each: each == number) == number
-
-
-def _follow(function: Callable[[], object], is_last: Callable[[int], bool]) -> int:
-    """Run a function until it ends or `is_last` says so of a system call; return how many calls were let through."""
+def _follow(function: Callable[[], object], is_last: Callable[[], bool]) -> bool:
+    """Run a function; before each of its system calls ask whether to kill it there. Returns whether it was killed."""
     child = _fork(function, is_traced=True)
     os.waitpid(child, 0)
     _ptrace(_SETOPTIONS, child, _O_TRACESYSGOOD | _O_EXITKILL)
-    count = 0
     try:
         while True:
             _ptrace(_SYSCALL, child, 0)
@@ -92,20 +80,18 @@ def _follow(function: Callable[[], object], is_last: Callable[[int], bool]) -> i
             if not os.WIFSTOPPED(status):
                 raise ChildFailedError(status)
             if os.WSTOPSIG(status) == _DONE:
-                return count
-            if os.WSTOPSIG(status) == _SYSCALL_STOP and _is_entry(child):
-                if is_last(count):
-                    return count
-                count += 1
+                return is_last()
+            if os.WSTOPSIG(status) == _SYSCALL_STOP and _is_entry(child) and is_last():
+                return True
     finally:
-        os.kill(child, signal.SIGKILL)
-        _reap(child)
+        _kill(child)
 
 
-def _reap(child: int) -> None:
+def _kill(child: int) -> None:
     try:
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    except ChildProcessError:  # it ended by itself before
+    except (ProcessLookupError, ChildProcessError):  # it ended by itself before
         return
 
 
