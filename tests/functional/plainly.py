@@ -35,7 +35,6 @@ def plan(root: Path, state: Path, *, sync: bool = False) -> Host:
         state=str(state),
         port=0,
         memcached=shutil.which("memcached"),
-        memcached_user="root",
         sync=sync,
         sync_interval_s=SELDOM_S,
     )

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lustack.server import instance, pipeline
 from lustack.server.topology import Host, Policy, User
@@ -41,16 +41,16 @@ SELDOM_S = 86400
 def ours_and_stock(root: Path) -> tuple[Policy, ...]:
     """Our policy as the default, stock as the second, each in a directory of its own below `root`."""
     return (
-        Policy(0, "gold", device="ours", root=PurePosixPath(root / "ours")),
-        Policy(1, "silver", STOCK, "stock", PurePosixPath(root / "stock"), default=False),
+        Policy(0, "gold", device="ours", root=str(root / "ours")),
+        Policy(1, "silver", STOCK, "stock", str(root / "stock"), default=False),
     )
 
 
 def only_stock(root: Path) -> tuple[Policy, ...]:
     """Two stock policies, by the same names."""
     return (
-        Policy(0, "gold", STOCK, "gold", PurePosixPath(root / "gold")),
-        Policy(1, "silver", STOCK, "silver", PurePosixPath(root / "silver"), default=False),
+        Policy(0, "gold", STOCK, "gold", str(root / "gold")),
+        Policy(1, "silver", STOCK, "silver", str(root / "silver"), default=False),
     )
 
 
@@ -64,8 +64,8 @@ def plan(root: Path, state: Path, policies: tuple[Policy, ...]) -> Host:
     """
     ours = any(policy.has_own_spool for policy in policies)
     return Host(
-        directory=PurePosixPath(root),
-        state=PurePosixPath(state),
+        directory=str(root),
+        state=str(state),
         port=0,
         users=USERS,
         policies=policies,
@@ -74,7 +74,6 @@ def plan(root: Path, state: Path, policies: tuple[Policy, ...]) -> Host:
         proxy_options={"allow_open_expired": "true"},
         max_file_size_bytes=5 * 1024**3 + 2,  # Swift's default; its suite wants a limit near it
         memcached=shutil.which("memcached") or "memcached",
-        memcached_user="nobody",
         sync=False,
         updater_interval_s=SELDOM_S,
     )

@@ -107,14 +107,8 @@ def choose_host(wanted: argparse.Namespace, environ: Mapping[str, str]) -> Host:
         port=wanted.port,
         users=tuple(users.values()),
         memcached=memcached,
-        memcached_user=memcached_user(os.geteuid()),
         user=name_of(os.geteuid()),
     )
-
-
-def memcached_user(uid: int) -> str | None:
-    """Whom memcached has to be told to run as: it refuses root unless it is asked for."""
-    return None if uid else "root"
 
 
 def name_of(uid: int) -> str:

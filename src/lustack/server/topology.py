@@ -102,7 +102,6 @@ class Host:
         max_file_size_bytes: the largest object.
         log_level: of the servers: DEBUG, INFO, WARNING, ERROR.
         memcached: the program; None: the proxy remembers tokens by itself.
-        memcached_user: who it runs as; None: who starts it. It refuses root unless told.
         user: the name of the user who runs everything; Swift's daemons want it in their configuration.
         sync: whether the daemon runs.
         sync_interval_s: how often the daemon looks for changes.
@@ -121,7 +120,6 @@ class Host:
     max_file_size_bytes: int = MAX_FILE_SIZE_BYTES
     log_level: str = "INFO"
     memcached: str | None = None
-    memcached_user: str | None = None
     user: str = "root"
     sync: bool = True
     sync_interval_s: int = 5
@@ -272,9 +270,9 @@ def programs(host: Host, assigned: Assigned, python: str) -> tuple[Program, ...]
 def _memcached(host: Host, ports: Ports) -> tuple[Program, ...]:
     if host.memcached is None:
         return ()
-    command: tuple[str, ...] = (host.memcached, "-l", LOOPBACK, "-p", str(ports.memcached), "-U", "0", "-m", "64")
-    if host.memcached_user is not None:
-        command = (*command, "-u", host.memcached_user)
+    # It refuses root unless told; and who becomes another user does not die with its parent any more (prctl(2)).
+    user = ("-u", host.user)
+    command = (host.memcached, "-l", LOOPBACK, "-p", str(ports.memcached), "-U", "0", "-m", "64", *user)
     return (Program("memcached", command, first=True),)
 
 

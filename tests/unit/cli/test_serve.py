@@ -90,11 +90,6 @@ def test_memcached_is_used_where_it_is(tmp_path):
     assert serve.choose_host(parse("d"), {}).port == 8080
 
 
-def test_memcached_is_told_that_root_may_run_it():
-    assert serve.memcached_user(0) == "root"
-    assert serve.memcached_user(1000) is None
-
-
 def test_a_user_id_without_a_name_is_explained():
     assert serve.name_of(0) == "root"
     with pytest.raises(ConfigurationError, match="passwd"):

@@ -3,8 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
-
 from lustack.server import topology
 from lustack.server.topology import Assigned, Host, Policy, Ports, User
 
@@ -34,13 +32,12 @@ def test_the_daemon_can_be_left_out():
     assert "sync" not in names(dataclasses.replace(HOST, sync=False))
 
 
-@pytest.mark.parametrize(("user", "end"), [(None, ("-m", "64")), ("root", ("-u", "root"))])
-def test_memcached_runs_first_where_there_is_one(user, end):
-    host = dataclasses.replace(HOST, memcached="/usr/bin/memcached", memcached_user=user)
+def test_memcached_runs_first_where_there_is_one_as_the_user_who_runs_the_rest():
+    host = dataclasses.replace(HOST, memcached="/usr/bin/memcached", user="jo")
     first = topology.programs(host, ASSIGNED, "python3")[0]
     assert first.name == "memcached"
     assert first.first
-    assert first.command[-2:] == end
+    assert first.command[-2:] == ("-u", "jo")
     assert first.command[:5] == ("/usr/bin/memcached", "-l", "127.0.0.1", "-p", "4")
 
 
