@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 
 from lustack.mapping import layout, names
 from lustack.mapping.metadata import CorruptMetadataError, parse_data
+from lustack.posix.errors import CorruptAttributeError, XattrUnsupportedError
 from lustack.posix.tree import open_beneath, proc_path
-from lustack.posix.xattrs import REFERENCE_PREFIX
+from lustack.posix.xattrs import AttributeStore, Sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,14 +141,18 @@ def choose(root_fd: int, key: Key) -> Place:
 
     Returns:
         A place whose directory may not exist yet, and whose entry is free.
+
+    Raises:
+        FileExistsError: neither the plain place nor the twin's is free, or a regular file's.
     """
     container = names.container_path(key.account, key.container)
     *above, last = names.steps(key.name)
     directory = choose_directory(root_fd, container, above)
-    plain = plain_place(directory + b"/" + last.plain)
-    if _kind(root_fd, plain.path) in (None, stat.S_IFREG):
-        return plain
-    return plain_place(directory + b"/" + last.twin)
+    for entry in (last.plain, last.twin):
+        place = plain_place(directory + b"/" + entry)
+        if _kind(root_fd, place.path) in (None, stat.S_IFREG):
+            return place
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(key))
 
 
 def choose_directory(root_fd: int, container: bytes, above: list[names.Step]) -> bytes:
@@ -224,24 +229,20 @@ def _look(root_fd: int, place: Place) -> Found | None:
             return None
         raise
     status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) if place.entry else _has_marker(fd, place):
+    if stat.S_ISREG(status.st_mode) if place.entry else _has_marker(root_fd, fd, place):
         return Found(place, fd, status)
     os.close(fd)
     return None
 
 
-def _has_marker(fd: int, place: Place) -> bool:
+def _has_marker(root_fd: int, fd: int, place: Place) -> bool:
     """Whether a directory is a marker. `cp -a` copies the attribute, but not the inode that it names."""
+    sidecars = Sidecars(lambda: open_beneath(root_fd, layout.SIDECARS, os.O_PATH | os.O_DIRECTORY))
     try:
-        value = os.getxattr(proc_path(fd), place.attributes.data)
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-            return False
-        raise
-    try:
-        return parse_data(value, None, trusted=False).stamp.inode == os.fstat(fd).st_ino
-    except CorruptMetadataError:
-        return value.startswith(REFERENCE_PREFIX)
+        value = AttributeStore(sidecars).read(fd, place.attributes.data)
+        return parse_data(value or b"", None, trusted=False).stamp.inode == os.fstat(fd).st_ino
+    except (XattrUnsupportedError, CorruptAttributeError, CorruptMetadataError):
+        return False
 
 
 def _is_odd(root_fd: int, container: bytes, path: bytes) -> bool:

@@ -50,6 +50,8 @@ class PosixDiskFileWriter:
         self._upload_size = 0
         self._last_sync = 0
         self._temporary: TemporaryFile | None = None
+        self._directory = b""
+        self._is_kept = False
 
     def open(self) -> PosixDiskFileWriter:
         """Makes the temporary file and reserves its room.
@@ -63,20 +65,25 @@ class PosixDiskFileWriter:
 
     def _create(self) -> None:
         with self._disk_file.device.root() as root_fd:
-            directory_fd = self._open_directory(root_fd)
+            self._temporary = self._create_temporary(root_fd)
+        self._temporary.preallocate(self._size or 0)
+
+    def _create_temporary(self, root_fd: int) -> TemporaryFile:
+        """Again and again, because others may make and remove directories at the same time."""
+        for _ in range(_ATTEMPTS):
+            with suppress(NotADirectoryError, FileNotFoundError):
+                return self._create_beside(root_fd)
+        return self._create_beside(root_fd)
+
+    def _create_beside(self, root_fd: int) -> TemporaryFile:
+        """The temporary file, in the directory where the object goes."""
+        self._directory = self._find_place(root_fd).directory
+        directory_fd = self._make_directory(root_fd, self._directory)
         try:
-            self._temporary = TemporaryFile.create(directory_fd)
+            return TemporaryFile.create(directory_fd)
         except BaseException:
             os.close(directory_fd)
             raise
-        self._temporary.preallocate(self._size or 0)
-
-    def _open_directory(self, root_fd: int) -> int:
-        """The directory where the object goes; others may make and remove directories at the same time."""
-        for _ in range(_ATTEMPTS):
-            with suppress(NotADirectoryError, FileNotFoundError):
-                return self._make_directory(root_fd, self._find_place(root_fd).directory)
-        return self._make_directory(root_fd, self._find_place(root_fd).directory)
 
     def write(self, chunk: bytes) -> None:
         """Takes the next bytes.
@@ -131,6 +138,14 @@ class PosixDiskFileWriter:
         finally:
             temporary.close()
             os.close(temporary.dirfd)
+        if not self._is_kept:
+            tpool.execute(self._tidy, self._directory)
+
+    def _tidy(self, directory: bytes) -> None:
+        """Removes what only this object would have needed, or needs no more."""
+        device = self._disk_file.device
+        with device.root() as root_fd:
+            removal.tidy(device, root_fd, self._key, directory)
 
     def _remove_sidecars(self, fd: int) -> None:
         """Those of metadata that was written for an object that never came to be."""
@@ -152,26 +167,33 @@ class PosixDiskFileWriter:
             try:
                 if self._disk_file.newest(root_fd, current) > headers["X-Timestamp"]:
                     return
-                self._replace(root_fd, current, headers)
+                new = self._replace(root_fd, current, headers)
             finally:
                 if current is not None:
                     os.close(current.fd)
+        if current is not None and current.place != new:
+            self._tidy(current.place.directory)
 
-    def _replace(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> None:
+    def _replace(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place:
         marker = self._marker_place(root_fd, current, headers)
         if marker is not None:
             self._mark(root_fd, marker, headers)
             new = marker
         else:
             new = self._rename(root_fd, current, headers)
+        self._is_kept = True
         if current is not None and current.place != new:
             removal.remove_place(self._disk_file.device, root_fd, current)
+        return new
 
     def _rename(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place:
         temporary = self._open_temporary()
         device = self._disk_file.device
         stamp = attributes.file_stamp(os.fstat(temporary.fd))
         device.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
+        if current is not None:
+            timestamp = headers["X-Timestamp"]
+            device.attributes.keep_newer_meta(current, temporary.fd, layout.FILE_ATTRIBUTES, timestamp)
         old_sidecars = []
         if current is not None and not current.place.is_marker:
             place = current.place
@@ -194,6 +216,7 @@ class PosixDiskFileWriter:
             if not os.path.sameopenfile(directory_fd, temporary.dirfd):
                 os.rename(temporary.name, temporary.name, src_dir_fd=temporary.dirfd, dst_dir_fd=directory_fd)
                 directory_fd, temporary.dirfd = temporary.dirfd, directory_fd
+                self._directory = directory
         finally:
             os.close(directory_fd)
 

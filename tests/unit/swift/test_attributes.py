@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
+from swift.common.swob import HTTPException
 
 from lustack.mapping import layout
 from lustack.mapping.metadata import DataLayer, MetaLayer, Stamp
@@ -97,7 +99,7 @@ class TestStored:
         with files.upload("o", b"y") as writer:
             os.rename(files.directory, files.root / "moved")
             files.directory.symlink_to(files.root / "moved")
-            with pytest.raises(Exception, match="503"):
+            with pytest.raises(HTTPException):
                 files.publish(writer, 2, X_Object_Meta_A="x" * 5000)
         assert files.sidecars() == []
 
@@ -146,3 +148,37 @@ class TestStored:
                 found = find(root_fd, Key("a", "c", name))
                 assert files.device.attributes.swift_timestamp(found) == expected
                 os.close(found.fd)
+
+    @pytest.mark.expects_log("^WARNING .*/a/c/o: the attribute user.lustack.data cannot be read: .* is missing")
+    def test_a_post_on_a_file_with_a_missing_sidecar_counts(self, files):
+        files.put("o", b"x", 1, X_Object_Meta_A="x" * 5000)
+        for sidecar in files.root.glob(".lustack/sidecars/*/*"):
+            sidecar.unlink()
+        files.post("o", 2, X_Object_Meta_B="new")
+        assert files.head("o")["X-Object-Meta-B"] == "new"
+
+    @pytest.mark.expects_log("^WARNING .*/a/c/o: it has more than 157 headers. It is served as a bare file.")
+    def test_more_headers_than_a_proxy_takes_were_forged(self, files):
+        files.put("o", b"x", 1)
+        forge(files, "data", **{f"X-Object-Meta-{number}": "x" for number in range(200)})
+        assert not any(key.startswith("X-Object-Meta-") for key in files.head("o"))
+
+    @pytest.mark.expects_log("^WARNING .*/a/c/o: the metadata is from the future. It is served as a bare file.")
+    def test_a_forged_time_does_not_win_against_requests(self, files):
+        files.put("o", b"x", 1)
+        files.post("o", 2, X_Object_Meta_A="old")
+        forge(files, "meta", **{"X-Timestamp": "9999999999.99999"})
+        files.head("o")
+        files.post("o", 3, X_Object_Meta_A="new")
+        assert files.head("o")["X-Object-Meta-A"] == "new"
+        forge(files, "data", **{"X-Timestamp": "9999999999.99999"})
+        files.put("o", b"y", 4)
+        assert (files.directory / "o").read_bytes() == b"y"
+
+
+def forge(files, layer: str, **headers: str) -> None:
+    """What the owner of a file can write in the place of what Swift wrote."""
+    path, name = files.directory / "o", f"user.lustack.{layer}"
+    document = json.loads(os.getxattr(path, name))
+    document["headers"] |= headers
+    os.setxattr(path, name, json.dumps(document).encode())

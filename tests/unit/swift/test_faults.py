@@ -12,7 +12,8 @@ from tests.objects import SwiftLog
 from lustack.posix.errors import OutsideRootError, XattrUnsupportedError
 from lustack.swift import faults
 
-GONE = ("ENOENT", "ENOTDIR", "ELOOP", "ESTALE", "EXDEV", "ENXIO", "EISDIR")
+GONE = ("ENOENT", "ESTALE", "ENXIO")
+IN_THE_WAY = ("ELOOP", "EXDEV", "ENOTDIR", "EISDIR", "EEXIST")
 
 
 def fail(number: str) -> OSError:
@@ -52,7 +53,7 @@ class TestEither:
             raise XattrUnsupportedError("/srv")
 
 
-@pytest.mark.parametrize("number", GONE)
+@pytest.mark.parametrize("number", GONE + IN_THE_WAY)
 def test_what_is_gone_while_it_is_read_does_not_exist(number):
     with pytest.raises(DiskFileNotExist) as caught, faults.reading(SwiftLog(), "/a/c/o"):
         raise fail(number)
@@ -69,6 +70,14 @@ def test_a_tree_that_changes_while_it_is_written_is_worth_a_retry(number):
     status, text = answer(faults.writing, fail(number))
     assert status == "503 Service Unavailable"
     assert "Try again" in text
+
+
+@pytest.mark.parametrize("number", IN_THE_WAY)
+def test_what_is_in_the_way_of_a_write_is_said(number):
+    assert answer(faults.writing, fail(number)) == (
+        "403 Forbidden",
+        "Something that is no directory, or a link, is in the way of this object.\n",
+    )
 
 
 @pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT"])
