@@ -18,8 +18,9 @@ import enum
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lustack.errors import LustackError
 
@@ -50,6 +51,8 @@ _FORMS = {
 """Headers that Swift's object server parses without a net."""
 
 _NS = 1_000_000_000
+_CLOCKS_DIFFER_NS = 300 * _NS
+"""More than the clocks of two nodes ever differ."""
 
 
 class CorruptMetadataError(LustackError):
@@ -292,6 +295,8 @@ def parse_meta(meta: bytes, meta_system: bytes | None, *, trusted: bool) -> Meta
         raise CorruptMetadataError("X-Timestamp is missing")
     if "Content-Type-Timestamp" in layer.headers and "Content-Type" not in layer.headers:
         raise CorruptMetadataError("Content-Type is missing")
+    if "Content-Type-Timestamp" in layer.headers and "Content-Type" not in layer.headers:
+        raise CorruptMetadataError("Content-Type is missing")
     if document.get("system") is True and trusted:
         system = _generations(meta_system).get(layer.headers["X-Timestamp"], {})
         layer = replace(layer, system=system)
@@ -325,12 +330,8 @@ def describe(stamp: Stamp, ctime_ns: int, blobs: Blobs, defaults: Defaults) -> O
         defaults: what to say where the attributes say nothing.
     """
     problems: list[str] = []
-    layer = meta = None
-    try:
-        layer = parse_data(blobs.data, blobs.data_system, trusted=defaults.trusted) if blobs.data else None
-        meta = parse_meta(blobs.meta, blobs.meta_system, trusted=defaults.trusted) if blobs.meta else None
-    except CorruptMetadataError as error:
-        problems.append(str(error))
+    layer = _believe(parse_data, blobs.data, blobs.data_system, defaults, problems)
+    meta = _believe(parse_meta, blobs.meta, blobs.meta_system, defaults, problems)
     seen = timestamp_text(posix_time_ns(stamp.mtime_ns, ctime_ns, defaults.now_ns))
     if layer is None or layer.stamp.inode != stamp.inode:
         view = ObjectView(Origin.POSIX, _bare(stamp, seen, defaults.content_type))
@@ -360,6 +361,12 @@ class Defaults:
     trusted: bool = True
 
 
+def is_from_future(headers: dict[str, str], now_ns: int) -> bool:
+    """Whether a timestamp is later than any clock: the file's owner forged it, to win against every request."""
+    latest = timestamp_text(now_ns + _CLOCKS_DIFFER_NS)
+    return any(headers.get(key, "") > latest for key in ("X-Timestamp", "Content-Type-Timestamp"))
+
+
 def with_etag(view: ObjectView, etag: str) -> ObjectView:
     """The same object now that the MD5 of its bytes is known."""
     data = {key: value for key, value in view.data.items() if key not in (S3_ETAG_HEADER, _OVERRIDE_ETAG_HEADER)}
@@ -381,18 +388,45 @@ def listing_row(view: ObjectView) -> Row:
     return Row(int(size), found["content-type"], found["etag"])
 
 
+_Layer = TypeVar("_Layer", DataLayer, MetaLayer)
+
+
+def _believe(
+    parse: Callable[..., _Layer], blob: bytes | None, system: bytes | None, defaults: Defaults, problems: list[str]
+) -> _Layer | None:
+    """One layer, None if there is none, or if it cannot be believed: that is a problem of this layer alone."""
+    if not blob:
+        return None
+    try:
+        layer = parse(blob, system, trusted=defaults.trusted)
+    except CorruptMetadataError as error:
+        problems.append(str(error))
+        return None
+    if is_from_future(layer.headers, defaults.now_ns):
+        problems.append("the metadata is from the future")
+        return None
+    return layer
+
+
 def _fresh(layer: DataLayer, stamp: Stamp, content_type: str) -> dict[str, str]:
     """The data layer of a file whose bytes are those that PUT wrote."""
-    headers = {"Content-Type": content_type, **layer.headers, **layer.system}
+    headers = {"Content-Type": content_type, **_etag_of(layer, stamp), **layer.headers, **layer.system}
     return {**headers, "Content-Length": str(stamp.size_bytes)}
 
 
 def _bare(stamp: Stamp, seen: str, content_type: str) -> dict[str, str]:
     """The data layer of a file that carries nothing of ours."""
     headers = {"X-Timestamp": seen, "Content-Type": content_type, "Content-Length": str(stamp.size_bytes)}
+    return {**headers, **_etag_of(None, stamp)}
+
+
+def _etag_of(layer: DataLayer | None, stamp: Stamp) -> dict[str, str]:
+    """What stands for the ETag where a layer has none: without any the container server fails."""
+    if layer is not None and "ETag" in layer.headers:
+        return {}
     if stamp.size_bytes == 0:
-        return {**headers, "ETag": EMPTY_ETAG}
-    return {**headers, S3_ETAG_HEADER: stamp.etag(), _OVERRIDE_ETAG_HEADER: f"; s3_etag={stamp.etag()}"}
+        return {"ETag": EMPTY_ETAG}
+    return {S3_ETAG_HEADER: stamp.etag(), _OVERRIDE_ETAG_HEADER: f"; s3_etag={stamp.etag()}"}
 
 
 def _changed(layer: DataLayer, stamp: Stamp, seen: str, content_type: str) -> dict[str, str]:
@@ -404,7 +438,7 @@ def _changed(layer: DataLayer, stamp: Stamp, seen: str, content_type: str) -> di
 
 def _hashed(layer: DataLayer, stamp: Stamp, seen: str, content_type: str) -> dict[str, str]:
     """A file of a job whose MD5 the hasher wrote down."""
-    headers = {"X-Timestamp": seen, "Content-Type": content_type}
+    headers = {"X-Timestamp": seen, "Content-Type": content_type, **_etag_of(layer, stamp)}
     return {**headers, **layer.headers, "Content-Length": str(stamp.size_bytes)}
 
 

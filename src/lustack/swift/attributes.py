@@ -7,8 +7,11 @@ Here HTTP's strings (bytes as Latin-1, PEP 3333) and the native text of `lustack
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from swift.common.constraints import MAX_HEADER_COUNT
 
 from lustack.mapping import content_types, metadata
 from lustack.mapping.metadata import Blobs, DataLayer, Defaults, MetaLayer, ObjectView, Stamp
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from lustack.posix.xattrs import AttributeStore
     from lustack.swift.placement import Found
 
+# A proxy fails on an object server's answer with more than 1.6 times as many headers, and after a few failures leaves
+# the server alone, for everybody. Source: swift/common/bufferedhttp.py:44, swift/common/error_limiter.py.
+_MOST_HEADERS = MAX_HEADER_COUNT + MAX_HEADER_COUNT // 4
 _NOT_STORED = frozenset({"content-length", "name"})
 
 
@@ -66,22 +72,31 @@ class Attributes:
             name: its name, for the Content-Type of a file of a job.
             now_ns: the time of the request.
         """
-        blobs, problem = self.blobs(found.fd, found.place.attributes)
+        blobs, problems = self.blobs(found.fd, found.place.attributes)
         defaults = Defaults(now_ns, content_types.guess(name), self.trusted)
         view = metadata.describe(stamp_of(found), found.status.st_ctime_ns, blobs, defaults)
-        if problem:
-            return ObjectView(view.origin, view.data, view.meta, (*view.problems, problem))
+        if len(view.merged()) > _MOST_HEADERS:
+            problems = (*problems, f"it has more than {_MOST_HEADERS} headers")
+            view = metadata.describe(stamp_of(found), found.status.st_ctime_ns, Blobs(), defaults)
+        if problems:
+            return replace(view, problems=(*view.problems, *problems))
         return view
 
-    def blobs(self, fd: int, names: AttributeNames) -> tuple[Blobs, str]:
-        """The blobs of an object, and a sentence if one of them is damaged: then none counts."""
+    def blobs(self, fd: int, names: AttributeNames) -> tuple[Blobs, tuple[str, ...]]:
+        """The blobs of an object, and a sentence for each layer that is damaged: then it does not count."""
+        problems: list[str] = []
+        data, data_system = self._layer(fd, names.data, names.data_system, problems)
+        meta, meta_system = self._layer(fd, names.meta, names.meta_system, problems)
+        return Blobs(data, data_system, meta, meta_system), tuple(problems)
+
+    def _layer(self, fd: int, name: str, system_name: str, problems: list[str]) -> tuple[bytes | None, bytes | None]:
         try:
-            data, meta = self.store.read(fd, names.data), self.store.read(fd, names.meta)
-            data_system = self.store.read(fd, names.data_system) if self.trusted and data else None
-            meta_system = self.store.read(fd, names.meta_system) if self.trusted and meta else None
+            blob = self.store.read(fd, name)
+            system = self.store.read(fd, system_name) if self.trusted and blob else None
         except CorruptAttributeError as error:
-            return Blobs(), str(error)
-        return Blobs(data, data_system, meta, meta_system), ""
+            problems.append(str(error))
+            return None, None
+        return blob, system
 
     def swift_timestamp(self, found: Found) -> str:
         """When Swift wrote this object, in internal form; empty if a job made it. What jobs changed does not count."""
@@ -90,7 +105,9 @@ class Attributes:
             layer = metadata.parse_data(blobs.data or b"", blobs.data_system, trusted=self.trusted)
         except metadata.CorruptMetadataError:
             return ""
-        return layer.headers.get("X-Timestamp", "") if layer.stamp.inode == found.status.st_ino else ""
+        if layer.stamp.inode != found.status.st_ino or metadata.is_from_future(layer.headers, time.time_ns()):
+            return ""
+        return layer.headers.get("X-Timestamp", "")
 
     def write_data(self, fd: int, names: AttributeNames, layer: DataLayer) -> None:
         """Writes what PUT says; before the file gets its name."""
@@ -120,6 +137,20 @@ class Attributes:
         if blobs.meta is not None:
             self.store.write(fd, names.meta, blobs.meta)
 
+    def keep_newer_meta(self, replaced: Found, fd: int, names: AttributeNames, timestamp: str) -> None:
+        """A POST that is newer than the PUT that replaces its object stays in force.
+
+        Args:
+            replaced: the object that goes.
+            fd: of what takes its place.
+            names: its attributes.
+            timestamp: of the PUT, in internal form.
+        """
+        layer = self._old_meta(replaced.fd, replaced.place.attributes)
+        if layer is None or layer.inode != replaced.status.st_ino or layer.headers["X-Timestamp"] <= timestamp:
+            return
+        self.write_meta(fd, names, replace(layer, inode=os.fstat(fd).st_ino))
+
     def remove(self, fd: int, names: AttributeNames) -> None:
         """Removes every attribute of an object, that which makes it one first."""
         for name in names if self.trusted else (names.data, names.meta):
@@ -133,9 +164,10 @@ class Attributes:
     def _old_meta(self, fd: int, names: AttributeNames) -> MetaLayer | None:
         old, _ = self.blobs(fd, names)
         try:
-            return metadata.parse_meta(old.meta or b"", old.meta_system, trusted=self.trusted)
+            layer = metadata.parse_meta(old.meta or b"", old.meta_system, trusted=self.trusted)
         except metadata.CorruptMetadataError:
             return None
+        return None if metadata.is_from_future(layer.headers, time.time_ns()) else layer
 
 
 def data_layer(stamp: Stamp, headers: Mapping[str, str]) -> DataLayer:

@@ -277,6 +277,13 @@ class TestMetaLayer:
         with pytest.raises(CorruptMetadataError, match=why):
             metadata.parse_meta(blob, None, trusted=True)
 
+    def test_the_time_of_a_type_without_a_type_is_refused(self):
+        blobs = metadata.render_meta(
+            MetaLayer(42, {"X-Timestamp": POST, "Content-Type-Timestamp": POST}), None, trusted=True
+        )
+        with pytest.raises(CorruptMetadataError, match="Content-Type is missing"):
+            metadata.parse_meta(blobs.meta, None, trusted=True)
+
 
 class TestTwoPosts:
     OLD = MetaLayer(42, {"X-Timestamp": POST, "X-Object-Meta-A": "old"})
@@ -414,9 +421,28 @@ class TestDescribe:
         assert view.merged()["X-Object-Meta-New"] == "n"
 
     def test_what_cannot_be_read_is_reported_and_the_file_is_bare(self):
-        view = describe(Blobs(b"garbage", None, post().meta, None))
+        view = describe(Blobs(b"garbage", None, None, None))
         assert view.origin is Origin.POSIX
         assert view.problems == ("the metadata cannot be read: it is not JSON",)
+
+    def test_a_post_counts_when_what_put_wrote_cannot_be_read(self):
+        view = describe(Blobs(b"garbage", None, post().meta, None))
+        assert len(view.problems) == 1
+        assert view.merged()["X-Object-Meta-New"] == "n"
+
+    @pytest.mark.parametrize("key", ["X-Timestamp", "Content-Type-Timestamp"])
+    def test_a_time_that_no_clock_can_show_was_forged(self, key):
+        headers = {"X-Timestamp": POST, "Content-Type": "a/b", key: "9999999999.99999"}
+        view = describe(metadata.render_meta(MetaLayer(42, headers), None, trusted=True))
+        assert (view.meta, view.problems) == (None, ("the metadata is from the future",))
+        view = describe(metadata.render_data(DataLayer(STAMP, {**HEADERS, key: "9999999999.99999"}), trusted=True))
+        assert (view.origin, view.problems) == (Origin.POSIX, ("the metadata is from the future",))
+
+    @pytest.mark.parametrize("time", [{}, {"X-Timestamp": PUT}])
+    def test_without_an_etag_there_is_always_one_for_s3(self, time):
+        view = describe(metadata.render_data(DataLayer(STAMP, {"Content-Type": "a/b", **time}), trusted=True))
+        assert view.etag is None
+        assert metadata.listing_row(view).etag == OWN_ETAG
 
     def test_a_post_that_cannot_be_read_leaves_what_put_wrote(self):
         view = describe(both(put(), Blobs(meta=b"garbage")))

@@ -160,8 +160,8 @@ class TestStored:
     @pytest.mark.expects_log("^WARNING .*/a/c/o: it has more than 157 headers. It is served as a bare file.")
     def test_more_headers_than_a_proxy_takes_were_forged(self, files):
         files.put("o", b"x", 1)
-        forge(files, "data", **{f"X-Object-Meta-{number}": "x" for number in range(200)})
-        assert not any(key.startswith("X-Object-Meta-") for key in files.head("o"))
+        forge(files, "data", **{f"Xom{number}": "" for number in range(160)})
+        assert not any(key.startswith("Xom") for key in files.head("o"))
 
     @pytest.mark.expects_log("^WARNING .*/a/c/o: the metadata is from the future. It is served as a bare file.")
     def test_a_forged_time_does_not_win_against_requests(self, files):
