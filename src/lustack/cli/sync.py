@@ -52,7 +52,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "scope", metavar="ACCOUNT[/CONTAINER[/PREFIX]]", nargs="?", default="", help="default: everything"
     )
     verb.add_argument("--dry-run", action="store_true", help="write nothing, print the differences")
-    verb.add_argument("--json", action="store_true", help="print lines of JSON: each difference, then the report")
+    verb.add_argument("--verbose", action="store_true", help="print the differences")
+    verb.add_argument(
+        "--json", action="store_true", help="print lines of JSON: differences, if asked for, and the report"
+    )
     verb.add_argument("--force", action="store_true", help="delete rows also where a whole file system seems lost")
     verb.add_argument("--restart", action="store_true", help="do not continue a comparison that was interrupted")
     verb.set_defaults(run=reconcile)
@@ -94,9 +97,10 @@ def reconcile(wanted: argparse.Namespace) -> int:
     options = Options(dry_run=wanted.dry_run, force=wanted.force, resume=not wanted.restart)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
+        stack.enter_context(service.locked(settings.state_dir, "command"))
         world = stack.enter_context(service.opened(settings))
         printer = stack.enter_context(show_progress(sys.stderr))
-        follower = Follower(stop, printer, sys.stdout, wanted.dry_run or wanted.json, wanted.json)
+        follower = Follower(stop, printer, sys.stdout, wanted.dry_run or wanted.verbose, wanted.json)
         report = world.survey(follower).run(parse_scope(wanted.scope), options)
     print(render_json(report) if wanted.json else render_text(report, dry_run=wanted.dry_run), flush=True)
     for error in report.errors:
@@ -184,7 +188,7 @@ class Follower:
         if not self.is_telling:
             return
         if self.is_json:
-            line = json.dumps({"container": str(key), "name": row.name, **asdict(row.row), "deleted": row.is_deleted})
+            line = json.dumps({"container": str(key), **row._asdict(), "deleted": row.is_deleted})
         else:
             line = f"{'-' if row.is_deleted else '+'} {key}/{printable(row.name)}"
         print(line, file=self.stream)

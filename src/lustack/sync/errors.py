@@ -99,6 +99,23 @@ class DeviceMissingError(SyncError):
         return f"the device {self.path} cannot be used: {self.why}"
 
 
+class UnreadableError(SyncError):
+    """The directory of an account or a container cannot be read, so nothing is known about what is in it.
+
+    Attributes:
+        name: `account` or `account/container`.
+        why: what the system says.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name, why)
+        self.name = name
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"the directory of {self.name} cannot be read: {self.why}"
+
+
 class StateError(SyncError):
     """The daemon's own database cannot be used.
 

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from lustack.mapping import content_types, layout, metadata
 from lustack.mapping.layout import FILE_ATTRIBUTES, AttributeNames
-from lustack.mapping.metadata import EMPTY_ETAG, Blobs, Defaults, ObjectView, Row, Stamp
-from lustack.posix.errors import CorruptAttributeError
+from lustack.mapping.metadata import EMPTY_ETAG, Blobs, Defaults, ObjectView, Stamp
+from lustack.posix.errors import CorruptAttributeError, XattrUnsupportedError
 from lustack.posix.tree import open_beneath
 from lustack.posix.xattrs import AttributeStore
 from lustack.sync import plan
@@ -108,8 +108,12 @@ class Observer:
             OSError: the file system fails.
         """
         for place in places:
+            _, entry, attributes = place
             try:
-                wanted = self._look(name, place, now_ns)
+                if attributes is not FILE_ATTRIBUTES or b"/" in entry:
+                    wanted = self._look_closely(name, place, now_ns)
+                else:
+                    wanted = self._look(name, place, now_ns)
             except OSError as error:
                 if error.errno not in NOTHING_THERE:
                     raise
@@ -119,9 +123,7 @@ class Observer:
         return None
 
     def _look(self, name: str, place: Place, now_ns: int) -> Wanted | None:
-        directory, entry, attributes = place
-        if attributes is not FILE_ATTRIBUTES or b"/" in entry:
-            return self._look_closely(name, place, now_ns)
+        directory, entry, _ = place
         status = os.stat(entry, dir_fd=directory.fd, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode) or status.st_dev != directory.device:
             return None
@@ -157,7 +159,7 @@ class Observer:
             data, meta = self.store.read(fd, names.data), self.store.read(fd, names.meta)
             data_system = self.store.read(fd, names.data_system) if self.trusted and data else None
             meta_system = self.store.read(fd, names.meta_system) if self.trusted and meta else None
-        except CorruptAttributeError:
+        except (CorruptAttributeError, XattrUnsupportedError):
             return Blobs()
         return Blobs(data, data_system, meta, meta_system)
 
@@ -182,8 +184,7 @@ def want_bare(name: str, status: os.stat_result, now_ns: int) -> Wanted:
     size_bytes = status.st_size
     modified = metadata.timestamp_text(metadata.posix_time_ns(status.st_mtime_ns, status.st_ctime_ns, now_ns))
     etag = f"; s3_etag={file_stamp(status).etag()}" if size_bytes else EMPTY_ETAG
-    row = Row(size_bytes, content_types.guess(name), etag)
-    return Wanted(row, modified, "", not size_bytes)
+    return Wanted(size_bytes, content_types.guess(name), etag, modified, "", not size_bytes)
 
 
 def _is_marked(blobs: Blobs, inode: int) -> bool:

@@ -23,13 +23,13 @@ import enum
 import re
 from typing import NamedTuple
 
-from lustack.mapping.metadata import ObjectView, Origin, Row, listing_row, timestamp_text
+from lustack.mapping.metadata import ObjectView, Origin, listing_row, timestamp_text
 
 NORMAL_LENGTH = 16
 """Characters of a timestamp without its offset. Source: swift/common/utils/timestamp.py NORMAL_FORMAT."""
 
-DELETED_ROW = Row(0, "application/deleted", "noetag")
-"""Source: swift/container/backend.py delete_object."""
+_DELETED = (0, "application/deleted", "noetag", "")
+"""Size, Content-Type, ETag of the row of an object that is gone. Source: swift/container/backend.py delete_object."""
 
 _PARAMETER = re.compile(
     r"(?:\s*;\s*([^()<>@,;:\"/\[\]?={}\x00-\x20\x7f]+)\s*"
@@ -41,7 +41,7 @@ _TICKS = 100_000
 """A timestamp counts units of 10 microseconds."""
 
 
-class Seen(enum.Enum):
+class Seen(enum.StrEnum):
     """What is known about the file of a name."""
 
     PRESENT = "present"
@@ -49,7 +49,7 @@ class Seen(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class Relation(enum.Enum):
+class Relation(enum.StrEnum):
     """How a row stands to the file, or to the moment when the file was found missing."""
 
     NO_ROW = "no row"
@@ -59,7 +59,7 @@ class Relation(enum.Enum):
     NEWER = "newer"
 
 
-class Action(enum.Enum):
+class Action(enum.StrEnum):
     """What to do with the row of one name."""
 
     NOTHING = "nothing"
@@ -86,13 +86,17 @@ class Wanted(NamedTuple):
     """The row that a file should have. A tuple, because there is one for each file of the tree.
 
     Attributes:
-        row: what the listing holds.
-        modified: what it shows as `last_modified`, a timestamp in normal form.
+        size_bytes: length of the object.
+        content_type: with Swift's own parameters (`swift_bytes`).
+        etag: with Swift's own parameters (`s3_etag`, `slo_etag`, ...).
+        modified: what the listing shows as `last_modified`, a timestamp in normal form.
         floor: the row's timestamp is at least this, in internal form.
         is_hashed: whether the MD5 of the bytes is known.
     """
 
-    row: Row
+    size_bytes: int
+    content_type: str
+    etag: str
     modified: str
     floor: str = ""
     is_hashed: bool = True
@@ -122,13 +126,17 @@ class SentRow(NamedTuple):
     Attributes:
         name: the object.
         timestamp: of the observation, in internal form.
-        row: what to hold; `DELETED_ROW` for an object that is gone.
+        size_bytes: length of the object.
+        content_type: with Swift's own parameters.
+        etag: with Swift's own parameters.
         modified: `last_modified` as a timestamp; empty for an object that is gone.
     """
 
     name: str
     timestamp: str
-    row: Row
+    size_bytes: int
+    content_type: str
+    etag: str
     modified: str
 
     @property
@@ -137,39 +145,37 @@ class SentRow(NamedTuple):
         return not self.modified
 
 
-def decide(seen: Seen, wanted: Wanted | None, listed: ListedRow | None, observed: str) -> Action:
+def decide(seen: Seen, wanted: Wanted | None, listed: ListedRow | None, observed_ns: int) -> Action:
     """What to do about one name.
 
     Args:
         seen: what is known about the file.
         wanted: its row, None unless it is present.
         listed: the row in the listing, None if there is none.
-        observed: timestamp taken before the file was looked at.
+        observed_ns: time taken before the file was looked at.
     """
-    return TABLE[seen, relate(wanted, listed, observed)]
+    return TABLE[seen, relate(wanted, listed, observed_ns)]
 
 
-def relate(wanted: Wanted | None, listed: ListedRow | None, observed: str) -> Relation:
+def relate(wanted: Wanted | None, listed: ListedRow | None, observed_ns: int) -> Relation:
     """How the row stands to the file."""
     if listed is None:
         return Relation.NO_ROW
     if wanted is not None:
         return Relation.SAME if is_same(wanted, listed) else Relation.DIFFERENT
-    return Relation.NEWER if listed.modified > observed else Relation.OLDER
+    return Relation.NEWER if listed.modified > timestamp_text(observed_ns) else Relation.OLDER
 
 
 def is_same(wanted: Wanted, listed: ListedRow) -> bool:
     """Whether the listing shows what it should."""
-    row = wanted.row
-    if row.etag != listed.etag or wanted.modified > listed.modified:
+    if wanted.etag != listed.etag or wanted.modified > listed.modified:
         return False
-    if ";" in row.content_type:
-        shown, size_bytes = show(row)
-        return shown == listed.content_type and size_bytes == listed.size_bytes
-    return row.content_type == listed.content_type and row.size_bytes == listed.size_bytes
+    if ";" in wanted.content_type:
+        return show(wanted) == (listed.content_type, listed.size_bytes)
+    return wanted.content_type == listed.content_type and wanted.size_bytes == listed.size_bytes
 
 
-def show(row: Row) -> tuple[str, int]:
+def show(row: Wanted | SentRow) -> tuple[str, int]:
     """Content-Type and size as a listing shows them.
 
     Source: swift/common/utils/__init__.py override_bytes_from_content_type.
@@ -190,17 +196,20 @@ def want(view: ObjectView) -> Wanted:
     floor = view.data["X-Timestamp"]
     if view.origin is not Origin.SWIFT:
         floor = just_after(floor)
-    return Wanted(listing_row(view), modified[:NORMAL_LENGTH], floor, view.etag is not None)
+    row = listing_row(view)
+    is_hashed = view.etag is not None
+    return Wanted(row.size_bytes, row.content_type, row.etag, modified[:NORMAL_LENGTH], floor, is_hashed)
 
 
 def put(name: str, wanted: Wanted, observed_ns: int) -> SentRow:
     """The row that says what a file is."""
-    return SentRow(name, max(timestamp_text(observed_ns), wanted.floor), wanted.row, wanted.modified)
+    timestamp = max(timestamp_text(observed_ns), wanted.floor)
+    return SentRow(name, timestamp, wanted.size_bytes, wanted.content_type, wanted.etag, wanted.modified)
 
 
 def delete(name: str, observed_ns: int) -> SentRow:
     """The row that says that an object is gone."""
-    return SentRow(name, timestamp_text(observed_ns), DELETED_ROW, "")
+    return SentRow(name, timestamp_text(observed_ns), *_DELETED)
 
 
 def just_after(timestamp: str) -> str:

@@ -10,18 +10,19 @@ Rule 2: the job's cursor passes a name when its row is acknowledged, not before.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
-from lustack.mapping.metadata import timestamp_text
+from lustack.mapping import layout
 from lustack.sync import plan
 from lustack.sync.clock import Clock
 from lustack.sync.errors import StoppedError
 from lustack.sync.locate import Locator
-from lustack.sync.observe import Directory, Observer, Place
+from lustack.sync.observe import Directory, Observer, Place, list_attributes
 from lustack.sync.plan import Action, ListedRow, Seen, SentRow, Wanted
 from lustack.sync.sinks.protocol import ContainerKey, Sink
 from lustack.sync.walk import Findings, Walk
@@ -155,11 +156,14 @@ class Comparison:
             SwiftUnavailableError: try again, with the last acknowledged name as `after`.
             StoppedError: the watcher wanted it.
         """
+        self._is_noted = False
         self._outbox = _Outbox(self.key, self.tools, after)
         self._batch: list[SentRow] = []
         self._since_s = self.tools.monotonic_s()
         walk = Walk(self.directory, after=after, prefix=prefix) if self.directory else None
         self._locator = Locator(self.directory) if self.directory else None
+        if walk:
+            self.findings = walk.findings
         try:
             rows = self._rows(after, prefix)
             name = self._compare_all(walk, rows, after)
@@ -168,7 +172,6 @@ class Comparison:
         finally:
             self._outbox.settle()
             if walk and self._locator:
-                self.findings = walk.findings
                 walk.close()
                 self._locator.close()
             self.tools.watcher.on_pulse(self.key, self._outbox.acknowledged, self.tally)
@@ -189,21 +192,21 @@ class Comparison:
     def _compare(self, name: str, places: tuple[Place, ...], listed: ListedRow | None) -> None:
         now_ns = self.tools.clock.now_ns()
         seen, wanted = self._look(name, places, now_ns)
-        if seen is Seen.ABSENT and listed is not None and self._locator is not None:
-            now_ns = self.tools.clock.now_ns()
-            seen, wanted = self._look_up(name, self._locator, now_ns)
-        observed = "" if wanted else timestamp_text(now_ns)
-        action = plan.decide(seen, wanted, listed, observed)
-        tally = self.tally
-        tally.files += wanted is not None
-        tally.rows += listed is not None
-        if wanted is not None and not wanted.is_hashed:
-            tally.unhashed += 1
-            self.tools.watcher.on_unhashed(self.key, name)
+        if listed is not None:
+            self.tally.rows += 1
+            if seen is Seen.ABSENT and self._locator is not None:
+                now_ns = self.tools.clock.now_ns()
+                seen, wanted = self._look_up(name, self._locator, now_ns)
+        if wanted is not None:
+            self.tally.files += 1
+            if not wanted.is_hashed:
+                self.tally.unhashed += 1
+                self.tools.watcher.on_unhashed(self.key, name)
+        action = plan.decide(seen, wanted, listed, now_ns)
         if action is Action.NOTHING:
-            tally.same += 1
+            self.tally.same += 1
         elif action is Action.LEAVE:
-            tally.left += 1
+            self.tally.left += 1
         elif wanted is not None:
             self._write(plan.put(name, wanted, now_ns), may=self.limits.may_put)
         else:
@@ -243,7 +246,15 @@ class Comparison:
             self._flush(name)
         self.tools.watcher.on_pulse(self.key, self._outbox.acknowledged, self.tally)
 
+    def _note_twins(self) -> None:
+        """Tells the object servers to look for twins here: a job may have copied some from elsewhere."""
+        if self.findings.has_twins and self.directory and not (self._is_noted or self.limits.dry_run):
+            self._is_noted = True
+            if layout.ATTRIBUTE_TWINS not in list_attributes(self.directory.proc):
+                os.setxattr(self.directory.fd, layout.ATTRIBUTE_TWINS, b"1")
+
     def _flush(self, name: str) -> None:
+        self._note_twins()
         self._outbox.send(self._batch, name)
         self._batch = []
         self._since_s = self.tools.monotonic_s()

@@ -105,20 +105,27 @@ def opened(settings: Settings) -> Iterator[World]:
 
 
 @contextmanager
-def locked(state_dir: str) -> Iterator[None]:
-    """Makes sure that one daemon works with a state.
+def locked(state_dir: str, who: str) -> Iterator[None]:
+    """Makes sure that at most one of a kind works with a state.
+
+    Args:
+        state_dir: the directory of the state; made if it is not there.
+        who: `daemon` or `command`; each has jobs of its own.
 
     Raises:
-        StateError: another one does.
+        StateError: another one works with it.
     """
-    os.makedirs(state_dir, mode=0o700, exist_ok=True)
-    path = os.path.join(state_dir, "lock")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = os.path.join(state_dir, f"{who}.lock")
+    try:
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(path, str(error)) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StateError(path, "another daemon works with it") from None
+            raise StateError(path, f"another {who} works with it") from None
         yield
     finally:
         os.close(fd)
@@ -192,7 +199,7 @@ class Daemon:
         """Whether it came to its end."""
         started_s = time.monotonic()
         try:
-            report = self.world.survey(self).run(Scope(), Options())
+            report = self.world.survey(self).run(Scope(owner="daemon"), Options())
         except StoppedError:
             return False
         except LustackError as error:
@@ -240,7 +247,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         ConfigurationError: a setting is wrong.
         StateError: the memory cannot be used, or another daemon works with it.
     """
-    with locked(settings.state_dir), opened(settings) as world:
+    with locked(settings.state_dir, "daemon"), opened(settings) as world:
         metrics = Metrics()
         with metrics.served(settings.metrics_port):
             LOG.info("looking after %s below %s", [policy.name for policy in world.policies], settings.devices)

@@ -22,6 +22,7 @@ _SCHEMA = """
 -- A comparison that was begun and is not finished. At most one for each scope; who finishes it removes it.
 CREATE TABLE job (
     id INTEGER PRIMARY KEY,
+    owner TEXT NOT NULL,         -- who does it: the daemon or the command
     account TEXT NOT NULL,       -- scope: '' stands for all
     container TEXT NOT NULL,     -- scope: '' stands for all
     prefix TEXT NOT NULL,        -- scope: '' stands for all
@@ -30,7 +31,7 @@ CREATE TABLE job (
     at_account TEXT NOT NULL DEFAULT '',
     at_container TEXT NOT NULL DEFAULT '',
     at_name TEXT NOT NULL DEFAULT '',
-    UNIQUE (account, container, prefix)
+    UNIQUE (owner, account, container, prefix)
 );
 -- Accounts that had a directory once: their listings must be cleared when all of it is removed.
 CREATE TABLE account (
@@ -54,11 +55,30 @@ class Scope:
         account: empty: all.
         container: empty: all.
         prefix: of the objects' names; empty: all.
+        owner: who does it, `daemon` or `command`: they do not share their jobs.
     """
 
     account: str = ""
     container: str = ""
     prefix: str = ""
+    owner: str = "command"
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes its job unique."""
+        return (self.owner, self.account, self.container, self.prefix)
+
+
+_BEGIN = "INSERT OR IGNORE INTO job (owner, account, container, prefix) VALUES (?, ?, ?, ?)"
+_FIND = """
+SELECT at_policy, at_account, at_container, at_name FROM job
+WHERE owner = ? AND account = ? AND container = ? AND prefix = ?
+"""
+_ADVANCE = """
+UPDATE job SET at_policy = ?, at_account = ?, at_container = ?, at_name = ?
+WHERE owner = ? AND account = ? AND container = ? AND prefix = ?
+"""
+_FINISH = "DELETE FROM job WHERE owner = ? AND account = ? AND container = ? AND prefix = ?"
 
 
 @dataclass(frozen=True)
@@ -104,33 +124,20 @@ class State:
 
     def begin(self, scope: Scope) -> Cursor:
         """Begins a job, or continues the one of this scope that was not finished."""
-        key = (scope.account, scope.container, scope.prefix)
         with self._transaction() as database:
-            database.execute("INSERT OR IGNORE INTO job (account, container, prefix) VALUES (?, ?, ?)", key)
-            found = database.execute(
-                "SELECT at_policy, at_account, at_container, at_name FROM job"
-                " WHERE account = ? AND container = ? AND prefix = ?",
-                key,
-            )
-            return Cursor(*found.fetchone())
+            database.execute(_BEGIN, scope.key)
+            return Cursor(*database.execute(_FIND, scope.key).fetchone())
 
     def advance(self, scope: Scope, cursor: Cursor) -> None:
         """Notes durably how far a job is."""
         with self._transaction() as database:
-            database.execute(
-                "UPDATE job SET at_policy = ?, at_account = ?, at_container = ?, at_name = ?"
-                " WHERE account = ? AND container = ? AND prefix = ?",
-                (
-                    *(cursor.policy, cursor.account, cursor.container, cursor.name),
-                    *(scope.account, scope.container, scope.prefix),
-                ),
-            )
+            place = (cursor.policy, cursor.account, cursor.container, cursor.name)
+            database.execute(_ADVANCE, (*place, *scope.key))
 
     def finish(self, scope: Scope) -> None:
         """Forgets a job."""
         with self._transaction() as database:
-            key = (scope.account, scope.container, scope.prefix)
-            database.execute("DELETE FROM job WHERE account = ? AND container = ? AND prefix = ?", key)
+            database.execute(_FINISH, scope.key)
 
     def accounts(self, policy: int) -> set[str]:
         """The accounts that had a directory once."""

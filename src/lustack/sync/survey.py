@@ -24,7 +24,13 @@ from dataclasses import dataclass, field, replace
 
 from lustack.errors import LustackError
 from lustack.sync.device import Device, open_device
-from lustack.sync.errors import ContainerGoneError, DeviceMissingError, MassDeletionError, SwiftRefusedError
+from lustack.sync.errors import (
+    ContainerGoneError,
+    DeviceMissingError,
+    MassDeletionError,
+    SwiftRefusedError,
+    UnreadableError,
+)
 from lustack.sync.reconcile import Comparison, Limits, Tally, Tools, Watcher
 from lustack.sync.settings import Settings
 from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Presence
@@ -216,7 +222,11 @@ class Survey:
             if not self._tools.sink.has_account(account):
                 self._note(account, "Swift has no such account")
                 continue
-            directories = {found.name for found in device.containers(account)}
+            try:
+                directories = {found.name for found in device.containers(account)}
+            except OSError as error:
+                self._fail(account, error)
+                continue
             for container in self._containers(account, directories, scope):
                 key = ContainerKey(account, container)
                 if key >= (cursor.account, cursor.container):
@@ -247,7 +257,11 @@ class Survey:
         turn = self._adopt(turn) or turn
         if not self._may_compare(turn):
             return
-        directory = turn.device.open_container(*turn.key)
+        try:
+            directory = turn.device.open_container(*turn.key)
+        except OSError as error:
+            self._fail(turn.key, error)
+            return
         if directory is None:
             limits = self._limits_without_directory(turn, limits)
             self._compare(Comparison(turn.key, None, turn.device.observer, tools, limits), where)
@@ -292,9 +306,12 @@ class Survey:
     def _adopt(self, turn: _Turn) -> _Turn | None:
         """The turn of a directory that has become a container, None if it has not."""
         container = turn.key.container
-        may = self._settings.adopt_containers and not self._options.dry_run and not container.startswith("\0")
+        may = self._settings.adopt_containers and not container.startswith("\0")
         is_name = len(container.encode()) <= _MAX_CONTAINER_BYTES
         if turn.state.presence is not Presence.UNKNOWN or not (may and is_name and turn.has_directory):
+            return None
+        if self._options.dry_run:
+            self._report.adopted += 1
             return None
         try:
             self._tools.sink.create(turn.key, turn.policy.index)
@@ -303,6 +320,9 @@ class Survey:
             return None
         self._report.adopted += 1
         return replace(turn, state=self._tools.sink.get_state(turn.key))
+
+    def _fail(self, key: ContainerKey | str, error: OSError) -> None:
+        self._report.errors.append(UnreadableError(str(key), error.strerror or str(error)))
 
     def _note(self, key: ContainerKey | str, why: str) -> None:
         if len(self._report.notes) < _SAMPLE:

@@ -27,16 +27,8 @@ _SAMPLE = 100
 _PLAIN_FILE, _MARKER, _TWIN_FILE = range(3)
 
 
-class Entry(NamedTuple):
-    """An object, probably.
-
-    Attributes:
-        name: the object.
-        places: where it may lie; their directories stay open until the next entry is asked for.
-    """
-
-    name: str
-    places: tuple[Place, ...]
+Entry = tuple[str, tuple[Place, ...]]
+"""An object's name and where it may lie; the directories of the places stay open until the next entry is asked for."""
 
 
 @dataclass
@@ -46,11 +38,13 @@ class Findings:
     Attributes:
         unlistable: entries that cannot be objects.
         unreadable: directories that could not be read.
+        has_twins: whether an entry was not at the plain place of its name.
         samples: some of both, with the reason.
     """
 
     unlistable: int = 0
     unreadable: int = 0
+    has_twins: bool = False
     samples: list[tuple[bytes, str]] = field(default_factory=list)
 
     def note_unlistable(self, path: bytes, why: str) -> None:
@@ -91,6 +85,7 @@ class _Level:
     """
 
     def __init__(self, prefix: bytes, directories: list[Directory]) -> None:
+        self.is_plain = True
         self.prefix = prefix
         self.directories = directories
         self.keys: list[bytes] = []
@@ -104,10 +99,13 @@ class _Level:
 
     def take(self) -> tuple[bytes, bool] | None:
         """The next key, and whether a plain entry of the first directory has it besides the odd ones."""
-        if self.next >= len(self.keys):
+        index = self.next
+        if index >= len(self.keys):
             return None
-        key = self.keys[self.next]
-        self.next += 1
+        self.next = index + 1
+        key = self.keys[index]
+        if self.is_plain:
+            return key, True
         is_plain = key not in self.odd and key not in self.branches
         while self.next < len(self.keys) and self.keys[self.next] == key:
             self.next += 1
@@ -116,6 +114,8 @@ class _Level:
 
     def places(self, key: bytes, *, is_plain: bool) -> tuple[Place, ...]:
         first = Place(self.directories[0], key)
+        if self.is_plain:
+            return (first,)
         odd = self.odd.pop(key, None)
         if odd is None:
             return (first,)
@@ -143,6 +143,7 @@ class _Scanner:
                 self._scan_directory(rank, directory, directory.proc, [])
             except OSError as error:
                 self._findings.note_unreadable(self._level.prefix, error)
+        self._level.is_plain = not self._level.odd and not self._level.branches
         self._level.keys.extend(self._level.odd)
         self._level.keys.extend(self._level.branches)
         self._level.keys.sort()
@@ -175,6 +176,7 @@ class _Scanner:
         if rank == 0 and not is_twin and component == place.entry:
             self._level.keys.append(component)
             return
+        self._findings.has_twins |= is_twin
         kind = _TWIN_FILE if is_twin else _PLAIN_FILE
         self._add_place(component, _Ranked((kind, rank, is_twin), place))
 
@@ -196,6 +198,7 @@ class _Scanner:
         if layout.PLAIN_ATTRIBUTES.data in attributes:
             place = Place(directory, entry, layout.PLAIN_ATTRIBUTES)
             self._add_place(component, _Ranked((_MARKER, rank, is_twin), place))
+        self._findings.has_twins |= is_twin
         is_slash = layout.SLASH_ATTRIBUTES.data in attributes
         if rank == 0 and not is_twin and component == entry and not is_slash:
             self._level.keys.append(component + b"/")
@@ -250,34 +253,33 @@ class Walk:
                 self._levels.pop().close()
                 continue
             key, is_plain = taken
-            if key.endswith(b"/"):
-                if self._may_hold(level.prefix + key):
+            raw = level.prefix + key
+            if key[-1:] == b"/":
+                if self._may_hold(raw):
                     self._enter(level, key, is_plain=is_plain)
-            elif self._is_asked(level.prefix + key):
-                yield from self._entry(level, key, is_plain=is_plain)
+            elif raw > self._after and raw.startswith(self._prefix):
+                places = level.places(key, is_plain=is_plain)
+                name = self._name(raw)
+                if name is not None:
+                    yield name, places
 
     def close(self) -> None:
         """Closes what is open."""
         while self._levels:
             self._levels.pop().close()
 
-    def _entry(self, level: _Level, key: bytes, *, is_plain: bool) -> Iterator[Entry]:
-        raw = level.prefix + key
-        places = level.places(key, is_plain=is_plain)
+    def _name(self, raw: bytes) -> str | None:
+        """The name that these bytes are, None if Swift could not hold it."""
         try:
-            name = names.to_name(raw, raw)
+            return names.to_name(raw, raw)
         except UnrepresentableNameError as error:
             self.findings.note_unlistable(error.path, error.rule)
-            return
-        yield Entry(name, places)
+            return None
 
     def _enter(self, level: _Level, key: bytes, *, is_plain: bool) -> None:
         prefix = level.prefix + key
         branches = level.branches_of(key, is_plain=is_plain)
-        try:
-            names.to_name(prefix, prefix)
-        except UnrepresentableNameError as error:
-            self.findings.note_unlistable(error.path, error.rule)
+        if self._name(prefix) is None:
             return
         directories: list[Directory] = []
         inner = _Level(prefix, directories)
@@ -297,9 +299,6 @@ class Walk:
     def _push(self, level: _Level) -> None:
         self._levels.append(level)
         _Scanner(level, self.findings).scan()
-
-    def _is_asked(self, name: bytes) -> bool:
-        return name > self._after and name.startswith(self._prefix)
 
     def _may_hold(self, directory: bytes) -> bool:
         """Whether a name below a directory (with its slash) is asked for."""

@@ -42,8 +42,8 @@ class FakeContainer:
         found = {}
         for name, sent in self.rows.items():
             if not sent.is_deleted:
-                content_type, size_bytes = show(sent.row)
-                found[name] = ListedRow(name, size_bytes, content_type, sent.row.etag, sent.modified)
+                content_type, size_bytes = show(sent)
+                found[name] = ListedRow(name, size_bytes, content_type, sent.etag, sent.modified)
         return found
 
 

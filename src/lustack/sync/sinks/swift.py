@@ -343,9 +343,9 @@ def _item(row: SentRow, policy_index: int) -> dict[str, str | int | None]:
     return {
         "name": row.name,
         "created_at": row.timestamp,
-        "size": row.row.size_bytes,
-        "content_type": row.row.content_type,
-        "etag": row.row.etag,
+        "size": row.size_bytes,
+        "content_type": row.content_type,
+        "etag": row.etag,
         "deleted": int(row.is_deleted),
         "storage_policy_index": policy_index,
         "ctype_timestamp": None,

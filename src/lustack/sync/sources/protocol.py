@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source of events can do.
+
+Rule 1: store, then acknowledge. An event belongs to the source until its effect is durable; who dies before gets it again.
+Rule 2: a source that cannot keep up, or has lost something, says so with a less precise event, never by silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+from lustack.sync.errors import SyncError
+from lustack.sync.events import Event
+
+Position = NewType("Position", str)
+"""Where a source is; opaque for everybody else. Stored as text."""
+
+
+class SourceLostError(SyncError):
+    """A source cannot say what happened since the position that was acknowledged: everything must be compared.
+
+    Attributes:
+        source: its name.
+        why: what happened to it.
+    """
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(source, why)
+        self.source = source
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.source} has lost events: {self.why}"
+
+
+@dataclass(frozen=True)
+class Guarantees:
+    """What a source promises; asked for at the start, not found out in production.
+
+    Attributes:
+        complete: whether every change is reported, also those while nobody reads.
+        across_hosts: whether changes by other hosts are reported.
+        ordered: whether two events about one name come in the order in which they happened.
+        latency_s: how late an event may come when the reader waits for it.
+    """
+
+    complete: bool
+    across_hosts: bool
+    ordered: bool
+    latency_s: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events that were read together.
+
+    Attributes:
+        events: in order, if the source has one.
+        position: to be acknowledged when the effect of all of them is durable.
+    """
+
+    events: Sequence[Event]
+    position: Position
+
+
+class Source(Protocol):
+    """Reports changes of one device. For one thread, but `close` may be called from any."""
+
+    @property
+    def name(self) -> str:
+        """Of the source, the same in every run: its position is stored under it."""
+        ...
+
+    @property
+    def guarantees(self) -> Guarantees:
+        """What it promises."""
+        ...
+
+    def open(self, position: Position | None) -> None:
+        """Starts to report what happened after a position; None: from now on.
+
+        Raises:
+            SourceLostError: that is too long ago; open it again with None, and compare everything.
+        """
+        ...
+
+    def read(self, timeout_s: float) -> Batch | None:
+        """The next events; blocks until there are some, but not longer than told. What is read is not acknowledged.
+
+        Returns:
+            None if nothing happened.
+
+        Raises:
+            SourceLostError: something was lost, now or before.
+        """
+        ...
+
+    def acknowledge(self, position: Position) -> None:
+        """The effect of everything up to this position is durable. Idempotent; an earlier position changes nothing."""
+        ...
+
+    def close(self) -> None:
+        """Stops reporting; a `read` that blocks returns None. What was not acknowledged is reported again."""
+        ...
