@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from lustack.sync.events import Event
 from lustack.sync.sources.protocol import Batch, Guarantees, Position, SourceLostError
 
+_GUARANTEES = Guarantees(complete=True, across_hosts=True, ordered=True, latency_s=0.0)
+
 
 @dataclass
 class FakeSource:
@@ -23,7 +25,7 @@ class FakeSource:
     """
 
     name: str = "fake"
-    guarantees: Guarantees = Guarantees(complete=True, across_hosts=True, ordered=True, latency_s=0.0)
+    guarantees: Guarantees = _GUARANTEES
     events: list[Event] = field(default_factory=list)
     acknowledged: int = 0
     forgotten: int = 0

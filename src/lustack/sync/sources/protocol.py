@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a source of events can do.
 
-Rule 1: store, then acknowledge. An event belongs to the source until its effect is durable; who dies before gets it again.
+Rule 1: store, then acknowledge. An event belongs to the source until its effect is durable; whoever dies before that
+gets it again.
 Rule 2: a source that cannot keep up, or has lost something, says so with a less precise event, never by silence.
 """
 
