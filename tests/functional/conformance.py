@@ -23,16 +23,15 @@ from tests.functional.client import Client
 from lustack.server.instance import Instance
 from lustack.server.topology import Policy
 
-VERSIONING = ("test/functional/test_object_versioning.py", "test/functional/test_versioned_writes.py")
-# Measured: the parts take about the same time (data/README.md).
+S3 = ("test/functional/s3api", "test/functional/test_slo.py")
+VERSIONING = tuple(
+    f"test/functional/test_{module}.py" for module in ("object_versioning", "container", "dlo", "tempurl")
+)
+# Measured: the parts take about the same time. What is in no list is in the last part.
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "s3": ("test/functional/s3api",),
+    "s3": S3,
     "versioning": VERSIONING,
-    "others": (
-        "test/functional",
-        "--ignore=test/functional/s3api",
-        *(f"--ignore={module}" for module in VERSIONING),
-    ),
+    "others": ("test/functional", *(f"--ignore={path}" for path in (*S3, *VERSIONING))),
 }
 
 Policies = Callable[[Path], tuple[Policy, ...]]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -21,7 +22,7 @@ Name = str | bytes
 Story = dict[Name, list[object]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client(served: Instance) -> Iterator[Client]:
     with Client(served.access) as client:
         yield client
@@ -38,6 +39,7 @@ def show(name: Name) -> str:
 
 def tell(answer: Answer) -> tuple[object, ...]:
     """What must be the same whatever the policy: not the time, not the transaction, not the words of a refusal."""
+    assert answer.status < 500, answer
     if answer.status >= 400:
         return (answer.status,)
     wanted = ("content-type", "content-length", "etag", "x-object-meta-colour")
@@ -95,16 +97,20 @@ def orders() -> Iterator[tuple[str, list[Name], list[Name]]]:
 
 
 @pytest.fixture(scope="module", params=list(orders()), ids=lambda order: order[0])
-def stories(request: pytest.FixtureRequest, client: Client) -> list[Story]:
-    """The story of a container of our policy, and of one of stock."""
+def stories(request: pytest.FixtureRequest, served: Instance) -> list[Story]:
+    """The story of a container of our policy, and of one of stock; both at the same time."""
     title, order, going = request.param
-    told = []
-    for policy in (OURS, STOCK):
+
+    def live(policy: str) -> Story:
         base = f"/names-{title}-{policy}"
-        assert client.send("PUT", base, {"X-Storage-Policy": policy}).status == 201
-        told.append(tell_story(client, base, order, going))
-        assert client.send("DELETE", base).status == 204
-    return told
+        with Client(served.access) as client:
+            assert client.send("PUT", base, {"X-Storage-Policy": policy}).status == 201
+            story = tell_story(client, base, order, going)
+            assert client.send("DELETE", base).status == 204
+        return story
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(live, (OURS, STOCK)))
 
 
 def test_every_odd_name_gets_the_answers_that_stock_gives(stories: list[Story]) -> None:
@@ -113,10 +119,11 @@ def test_every_odd_name_gets_the_answers_that_stock_gives(stories: list[Story]) 
     assert not different, "\n".join(different)
 
 
-def test_every_odd_name_but_the_two_that_swift_forbids_can_be_an_object(stories: list[Story]) -> None:
+def test_every_odd_name_can_be_an_object_unless_swift_forbids_it(stories: list[Story]) -> None:
     ours, _ = stories
     refused = {name for name in names.OBJECTS if ours[name][0][1] != 201}
-    assert refused == {"c" * 1025, b"bad\xff"}
+    # NUL is for Swift's own names (versions, parts of uploads): the suite's tests of versioning have them.
+    assert refused == {"c" * 1025, b"bad\xff", "nul\0x", "\0" * 1024}
 
 
 def test_nothing_is_listed_any_more_when_every_odd_name_was_deleted(stories: list[Story]) -> None:
