@@ -5,12 +5,14 @@
 |---------------------------------|---------------------------------------------------------------------|
 | ENOSPC, EDQUOT                  | 507 (see below)                                                     |
 | EACCES, EPERM                   | 403                                                                 |
-| ENOENT, ENOTDIR, ELOOP, ESTALE, EXDEV, ENXIO | 404 when reading, 503 when writing (the tree changed meanwhile) |
+| ENOENT, ESTALE, ENXIO           | 404 when reading, 503 when writing (the tree changed meanwhile)     |
+| ENOTDIR, ELOOP, EXDEV, EISDIR, EEXIST | 404 when reading, 403 when writing (see below)                |
 | anything else, EIO for one      | 500 without a traceback, and an ERROR line in the log               |
 
 A stock proxy shuts a node out for a minute when it answers 507, and tells the client 503. With one shared file
 system that would turn one user's full quota into everybody's outage, so no room is answered as a client error
 whose reason says what it means; `lustack.swift.namespace` makes it a 507 again on its way out.
+What is in the way of an object (a symbolic link in the place of its container, say) is no 503 for the same reason.
 Source: swift/proxy/controllers/obj.py:885, swift/common/error_limiter.py:77.
 """
 
@@ -33,7 +35,9 @@ NO_ROOM_STATUS = "413 Insufficient Storage"
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.EXDEV, errno.ENXIO, errno.EISDIR})
+_CHANGED = frozenset({errno.ENOENT, errno.ESTALE, errno.ENXIO})
+_IN_THE_WAY = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EISDIR, errno.EEXIST})
+_GONE = _CHANGED | _IN_THE_WAY
 
 
 def http_error(status: str, text: str) -> HTTPException:
@@ -76,6 +80,9 @@ def writing(logger: Any, name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise http_error(NO_ROOM_STATUS, "The file system has no room left, or a quota is reached.") from error
+        if error.errno in _IN_THE_WAY:
+            text = "Something that is no directory, or a link, is in the way of this object."
+            raise http_error("403 Forbidden", text) from error
         if error.errno in _GONE:
             text = "The directories of this object changed while it was written. Try again."
             raise http_error("503 Service Unavailable", text) from error
