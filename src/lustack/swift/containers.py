@@ -27,7 +27,25 @@ def make(root: str, path: bytes) -> None:
         OSError: the file system refuses.
     """
     with _opened(root) as root_fd:
-        os.close(make_directories(root_fd, path, on_created=mark_made))
+        os.close(open_or_make(root_fd, path))
+
+
+def open_or_make(root_fd: int, path: bytes) -> int:
+    """Opens a directory of objects, and makes what is missing of it.
+
+    Args:
+        root_fd: the device root.
+        path: below it; the reserved directory is for us alone.
+
+    Returns:
+        A readable descriptor, which the caller owns.
+
+    Raises:
+        OSError: as `make_directories`.
+    """
+    if path.startswith(layout.HIDDEN_CONTAINERS + b"/"):
+        os.close(make_directories(root_fd, layout.HIDDEN_CONTAINERS, mode=0o700))
+    return make_directories(root_fd, path, on_created=mark_made)
 
 
 def mark_made(fd: int) -> None:
