@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from swift.common.constraints import MAX_HEADER_COUNT
 
-from lustack.mapping import content_types, metadata
-from lustack.mapping.metadata import Blobs, DataLayer, Defaults, MetaLayer, ObjectView, Stamp
+from lustack.mapping import content_types, metadata, view
+from lustack.mapping.metadata import Blobs, DataLayer, MetaLayer, Stamp
+from lustack.mapping.view import Defaults, ObjectView
 from lustack.posix.errors import CorruptAttributeError
 
 if TYPE_CHECKING:
@@ -73,11 +74,11 @@ class Attributes:
             now_ns: the time of the request.
         """
         blobs, problems = self.blobs(found.fd, found.place.attributes)
-        defaults = Defaults(now_ns, content_types.guess(name), self.trusted)
-        view = metadata.describe(stamp_of(found), found.status.st_ctime_ns, blobs, defaults)
+        defaults = Defaults(now_ns, content_types.guess(name), self.trusted, time.time_ns())
+        view = view.describe(stamp_of(found), found.status.st_ctime_ns, blobs, defaults)
         if len(view.merged()) > _MOST_HEADERS:
             problems = (*problems, f"it has more than {_MOST_HEADERS} headers")
-            view = metadata.describe(stamp_of(found), found.status.st_ctime_ns, Blobs(), defaults)
+            view = view.describe(stamp_of(found), found.status.st_ctime_ns, Blobs(), defaults)
         if problems:
             return replace(view, problems=(*view.problems, *problems))
         return view

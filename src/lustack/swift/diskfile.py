@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from swift.common.concurrency import tpool
 from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
 from swift.common.utils import Timestamp
 
-from lustack.mapping.metadata import ObjectView, Origin, with_etag
+from lustack.mapping.view import ObjectView, Origin, with_etag
 from lustack.posix.tree import reopen
 from lustack.swift import attributes, faults, removal
 from lustack.swift.ordering import read_tombstone, write_tombstone
@@ -306,7 +306,9 @@ class PosixDiskFile:
             if found is None:
                 return
             try:
-                removal.remove_place(self.device, root_fd, found)
+                with suppress(FileNotFoundError):
+                    # A job was quicker.
+                    removal.remove_place(self.device, root_fd, found)
             finally:
                 os.close(found.fd)
             yield found.place.directory

@@ -7,18 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lustack.mapping import metadata
-from lustack.mapping.metadata import (
-    Blobs,
-    CorruptMetadataError,
-    DataLayer,
-    Defaults,
-    MetaLayer,
-    ObjectView,
-    Origin,
-    Row,
-    Stamp,
-)
+from lustack.mapping import metadata, view
+from lustack.mapping.metadata import Blobs, CorruptMetadataError, DataLayer, MetaLayer, Stamp
+from lustack.mapping.view import Defaults, ObjectView, Origin, Row
 
 NOW_NS = 1_700_000_000_000_000_000
 STAMP = Stamp(inode=42, size_bytes=7, mtime_ns=1_600_000_000_123_456_789)
@@ -59,7 +50,7 @@ def both(data: Blobs, meta: Blobs) -> Blobs:
 
 
 def describe(blobs: Blobs, stamp: Stamp = STAMP, defaults: Defaults = DEFAULTS) -> ObjectView:
-    return metadata.describe(stamp, STAMP.mtime_ns, blobs, defaults)
+    return view.describe(stamp, STAMP.mtime_ns, blobs, defaults)
 
 
 def forge(blob: bytes | None, **changes: object) -> bytes:
@@ -89,7 +80,7 @@ class TestTimes:
         ],
     )
     def test_impossible_ones_are_not_shown(self, mtime_ns, ctime_ns, expected):
-        assert metadata.posix_time_ns(mtime_ns, ctime_ns, NOW_NS) == expected
+        assert view.posix_time_ns(mtime_ns, ctime_ns, NOW_NS) == expected
 
 
 class TestStamp:
@@ -215,7 +206,7 @@ class TestDataLayer:
         blob = json.dumps(document).encode()
         for defaults in (DEFAULTS, Defaults(NOW_NS, trusted=False)):
             view = describe(Blobs(blob, blob, blob, blob), defaults=defaults)
-            assert metadata.listing_row(view).size_bytes == STAMP.size_bytes
+            assert view.listing_row(view).size_bytes == STAMP.size_bytes
             for key, value in view.merged().items():
                 (key + value).encode("utf-8", "surrogateescape")
 
@@ -339,7 +330,7 @@ class TestDescribe:
     def test_an_empty_file_has_the_etag_of_nothing(self):
         view = describe(Blobs(), Stamp(42, 0, STAMP.mtime_ns))
         assert view.etag == "d41d8cd98f00b204e9800998ecf8427e"
-        assert metadata.listing_row(view) == Row(0, "application/octet-stream", metadata.EMPTY_ETAG)
+        assert view.listing_row(view) == Row(0, "application/octet-stream", view.EMPTY_ETAG)
 
     @pytest.mark.parametrize(
         "stamp", [Stamp(42, 8, STAMP.mtime_ns), Stamp(42, 7, 10**18), Stamp(42, 7, STAMP.mtime_ns, 5)]
@@ -378,9 +369,9 @@ class TestDescribe:
         }
 
     def test_an_etag_that_became_known_takes_the_place_of_the_made_up_ones(self):
-        view = metadata.with_etag(describe(Blobs()), HEADERS["ETag"])
+        view = view.with_etag(describe(Blobs()), HEADERS["ETag"])
         assert view.etag == HEADERS["ETag"]
-        assert metadata.listing_row(view).etag == HEADERS["ETag"]
+        assert view.listing_row(view).etag == HEADERS["ETag"]
         assert "X-Object-Sysmeta-S3Api-Etag" not in view.data
 
     @pytest.mark.parametrize("trusted", [True, False])
@@ -438,11 +429,17 @@ class TestDescribe:
         view = describe(metadata.render_data(DataLayer(STAMP, {**HEADERS, key: "9999999999.99999"}), trusted=True))
         assert (view.origin, view.problems) == (Origin.POSIX, ("the metadata is from the future",))
 
+    def test_a_request_that_comes_late_believes_what_was_written_before_it_came(self):
+        hour_ns = 3600 * 10**9
+        written = put(**{"X-Timestamp": metadata.timestamp_text(NOW_NS + hour_ns)})
+        view = describe(written, defaults=Defaults(NOW_NS, clock_ns=NOW_NS + hour_ns))
+        assert (view.origin, view.problems) == (Origin.SWIFT, ())
+
     @pytest.mark.parametrize("time", [{}, {"X-Timestamp": PUT}])
     def test_without_an_etag_there_is_always_one_for_s3(self, time):
         view = describe(metadata.render_data(DataLayer(STAMP, {"Content-Type": "a/b", **time}), trusted=True))
         assert view.etag is None
-        assert metadata.listing_row(view).etag == OWN_ETAG
+        assert view.listing_row(view).etag == OWN_ETAG
 
     def test_a_post_that_cannot_be_read_leaves_what_put_wrote(self):
         view = describe(both(put(), Blobs(meta=b"garbage")))
@@ -453,10 +450,10 @@ class TestDescribe:
 
 class TestListingRow:
     def test_is_what_the_object_shows(self):
-        assert metadata.listing_row(describe(put())) == Row(7, "text/plain", HEADERS["ETag"])
+        assert view.listing_row(describe(put())) == Row(7, "text/plain", HEADERS["ETag"])
 
     def test_of_a_file_whose_md5_nobody_knows_has_the_etag_for_s3(self):
-        assert metadata.listing_row(describe(Blobs())) == Row(7, "application/octet-stream", OWN_ETAG)
+        assert view.listing_row(describe(Blobs())) == Row(7, "application/octet-stream", OWN_ETAG)
 
     def test_system_metadata_overrides_it(self):
         system = {
@@ -465,13 +462,13 @@ class TestListingRow:
             "X-Object-Sysmeta-Container-Update-Override-Content-Type": "text/plain; swift_bytes=9",
         }
         blobs = metadata.render_data(DataLayer(STAMP, HEADERS, system), trusted=True)
-        assert metadata.listing_row(describe(blobs)) == Row(4096, "text/plain; swift_bytes=9", "e; slo_etag=s")
+        assert view.listing_row(describe(blobs)) == Row(4096, "text/plain; swift_bytes=9", "e; slo_etag=s")
 
     @pytest.mark.parametrize("size", ["", "-1", "many", "9" * 30])
     def test_a_size_that_is_none_does_not_count(self, size):
         system = {"X-Object-Sysmeta-Container-Update-Override-Size": size}
         blobs = metadata.render_data(DataLayer(STAMP, HEADERS, system), trusted=True)
-        assert metadata.listing_row(describe(blobs)).size_bytes == 7
+        assert view.listing_row(describe(blobs)).size_bytes == 7
 
 
 @pytest.mark.parametrize(
