@@ -6,16 +6,20 @@
 Rule 1: the file is whole and on stable storage before it gets its name, and there is no moment without the name.
 Rule 2: an older timestamp never replaces a newer one; it is dropped without an error, as Swift wants it.
 Rule 3: what a job did never makes a PUT fail or vanish: only timestamps that Swift wrote are compared.
+Rule 4: an upload is refused when all of it was received. An earlier answer breaks the proxy's connection: the client
+would get a 503 that says nothing, and after ten of them the proxy would leave this server alone for a minute.
+Source: swift/proxy/controllers/obj.py:1940-1951, only 2xx, 409, 422 and 5xx count before the bytes are sent.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from swift.common.concurrency import tpool
+from swift.common.swob import HTTPException
 from swift.common.utils import drop_buffer_cache, fdatasync
 
 from lustack.mapping import layout, names
@@ -28,7 +32,7 @@ from lustack.swift.containers import mark_made
 from lustack.swift.placement import Found, Place, choose, choose_directory, directories_of, find, note_twins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from lustack.swift.diskfile import PosixDiskFile
 
@@ -52,16 +56,23 @@ class PosixDiskFileWriter:
         self._temporary: TemporaryFile | None = None
         self._directory = b""
         self._is_kept = False
+        self._refusal: HTTPException | None = None
 
     def open(self) -> PosixDiskFileWriter:
-        """Makes the temporary file and reserves its room.
-
-        Raises:
-            HTTPException: the file system refuses.
-        """
-        with faults.writing(self._disk_file.logger, str(self._key)):
+        """Makes the temporary file and reserves its room. What the file system refuses is said by `put`."""
+        with self._refusing():
             self._create()
         return self
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Remembers what the file system refuses, and gives back at once what the upload took; rule 4."""
+        try:
+            with faults.writing(self._disk_file.logger, str(self._key)):
+                yield
+        except HTTPException as refusal:
+            self._refusal = refusal
+            self.close()
 
     def _create(self) -> None:
         with self._disk_file.device.root() as root_fd:
@@ -86,23 +97,22 @@ class PosixDiskFileWriter:
             raise
 
     def write(self, chunk: bytes) -> None:
-        """Takes the next bytes.
+        """Takes the next bytes. What the file system refuses is said by `put`."""
+        self._md5.update(chunk)
+        self._upload_size += len(chunk)
+        if self._refusal is None:
+            with self._refusing():
+                self._store(self._open_temporary().fd, chunk)
 
-        Raises:
-            HTTPException: the file system refuses.
-        """
-        temporary = self._open_temporary()
-        with faults.writing(self._disk_file.logger, str(self._key)):
-            self._md5.update(chunk)
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[os.write(temporary.fd, rest) :]
-            self._upload_size += len(chunk)
-            written = self._upload_size - self._last_sync
-            if written >= self._bytes_per_sync:
-                tpool.execute(fdatasync, temporary.fd)
-                drop_buffer_cache(temporary.fd, self._last_sync, written)
-                self._last_sync = self._upload_size
+    def _store(self, fd: int, chunk: bytes) -> None:
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        written = self._upload_size - self._last_sync
+        if written >= self._bytes_per_sync:
+            tpool.execute(fdatasync, fd)
+            drop_buffer_cache(fd, self._last_sync, written)
+            self._last_sync = self._upload_size
 
     def chunks_finished(self) -> tuple[int, str]:
         """Bytes received and their MD5."""
@@ -115,8 +125,10 @@ class PosixDiskFileWriter:
             metadata: what the object server says of it.
 
         Raises:
-            HTTPException: the file system refuses.
+            HTTPException: the file system refuses, or did before.
         """
+        if self._refusal is not None:
+            raise self._refusal
         headers = attributes.to_native(metadata)
         with faults.writing(self._disk_file.logger, str(self._key)):
             tpool.execute(self._publish, headers)

@@ -464,13 +464,16 @@ class TestNoRoom:
         small.put("o", b"before", 1)
         free = os.statvfs(small.root).f_bfree
         body = bytes(2 * 1024 * 1024)
-        writer = small.disk_file("o").writer(size=length)
-        with pytest.raises(HTTPException) as caught:
-            writer.open().write(body)
-        assert caught.value.status == faults.NO_ROOM_STATUS
-        writer.close()
+        writer = small.disk_file("o").writer(size=length).open()
+        writer.write(body)
         assert small.temporary_files() == []
         assert os.statvfs(small.root).f_bfree == free
+        writer.write(b"more")
+        assert writer.chunks_finished()[0] == len(body) + 4
+        with pytest.raises(HTTPException) as caught:
+            writer.put({"X-Timestamp": at(2).internal})
+        assert caught.value.status == faults.NO_ROOM_STATUS
+        writer.close()
         assert small.get("o") == b"before"
 
     def test_swift_answers_with_the_mark_and_can_delete(self, small):
