@@ -9,7 +9,7 @@ from __future__ import annotations
 import mimetypes
 from functools import lru_cache
 
-from lustack.mapping.metadata import OCTET_STREAM
+from lustack.mapping.view import OCTET_STREAM
 
 _TABLE = mimetypes.MimeTypes(filenames=())
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from swift.common.constraints import MAX_HEADER_COUNT
 
-from lustack.mapping import content_types, metadata, view
+from lustack.mapping import content_types, metadata
 from lustack.mapping.metadata import Blobs, DataLayer, MetaLayer, Stamp
-from lustack.mapping.view import Defaults, ObjectView
+from lustack.mapping.view import Defaults, ObjectView, describe
 from lustack.posix.errors import CorruptAttributeError
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class Attributes:
         """
         blobs, problems = self.blobs(found.fd, found.place.attributes)
         defaults = Defaults(now_ns, content_types.guess(name), self.trusted, time.time_ns())
-        view = view.describe(stamp_of(found), found.status.st_ctime_ns, blobs, defaults)
+        view = describe(stamp_of(found), found.status.st_ctime_ns, blobs, defaults)
         if len(view.merged()) > _MOST_HEADERS:
             problems = (*problems, f"it has more than {_MOST_HEADERS} headers")
-            view = view.describe(stamp_of(found), found.status.st_ctime_ns, Blobs(), defaults)
+            view = describe(stamp_of(found), found.status.st_ctime_ns, Blobs(), defaults)
         if problems:
             return replace(view, problems=(*view.problems, *problems))
         return view
@@ -124,19 +124,19 @@ class Attributes:
         self._write_data(fd, names, metadata.render_data(layer, replaced, trusted=self.trusted))
 
     def _write_data(self, fd: int, names: AttributeNames, blobs: Blobs) -> None:
-        if blobs.data_system is not None:
-            self.store.write(fd, names.data_system, blobs.data_system)
-        if blobs.data is not None:
-            self.store.write(fd, names.data, blobs.data)
+        self._write(fd, names.data_system, blobs.data_system)
+        self._write(fd, names.data, blobs.data)
+
+    def _write(self, fd: int, name: str, blob: bytes | None) -> None:
+        if blob is not None:
+            self.store.write(fd, name, blob)
 
     def write_meta(self, fd: int, names: AttributeNames, layer: MetaLayer) -> None:
         """Writes what POST says. One attribute decides, so a crash leaves the old or the new."""
         old = self._old_meta(fd, names)
         blobs = metadata.render_meta(metadata.merge_meta(old, layer), old, trusted=self.trusted)
-        if blobs.meta_system is not None:
-            self.store.write(fd, names.meta_system, blobs.meta_system)
-        if blobs.meta is not None:
-            self.store.write(fd, names.meta, blobs.meta)
+        self._write(fd, names.meta_system, blobs.meta_system)
+        self._write(fd, names.meta, blobs.meta)
 
     def keep_newer_meta(self, replaced: Found, fd: int, names: AttributeNames, timestamp: str) -> None:
         """A POST that is newer than the PUT that replaces its object stays in force.

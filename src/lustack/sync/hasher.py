@@ -22,7 +22,8 @@ from dataclasses import dataclass
 
 from lustack.mapping import content_types, metadata
 from lustack.mapping.layout import FILE_ATTRIBUTES
-from lustack.mapping.metadata import DataLayer, ObjectView, Origin
+from lustack.mapping.metadata import DataLayer
+from lustack.mapping.view import ObjectView, Origin, with_etag
 from lustack.posix.tree import open_beneath, reopen
 from lustack.sync.device import Device
 from lustack.sync.errors import StoppedError
@@ -133,7 +134,7 @@ class Hasher:
             after = os.fstat(file)
             if _identity(before) != _identity(after) or is_written(file):
                 return Outcome.CHANGED
-            layer = DataLayer(file_stamp(after), kept_headers(name, metadata.with_etag(view, digest)))
+            layer = DataLayer(file_stamp(after), kept_headers(name, with_etag(view, digest)))
             blobs = metadata.render_data(layer, trusted=device.observer.trusted)
             if blobs.data is not None:
                 device.observer.store.write(fd, FILE_ATTRIBUTES.data, blobs.data)

@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from lustack.mapping import content_types, layout, metadata
 from lustack.mapping.layout import FILE_ATTRIBUTES, AttributeNames
-from lustack.mapping.metadata import EMPTY_ETAG, Blobs, Defaults, ObjectView, Stamp
+from lustack.mapping.metadata import Blobs, Stamp
+from lustack.mapping.view import EMPTY_ETAG, Defaults, ObjectView, describe, posix_time_ns
 from lustack.posix.errors import CorruptAttributeError, XattrUnsupportedError
 from lustack.posix.tree import open_beneath
 from lustack.posix.xattrs import AttributeStore
@@ -151,7 +152,7 @@ class Observer:
             return None
         stamp = Stamp(status.st_ino, 0, 0) if is_marker else file_stamp(status)
         defaults = Defaults(now_ns, content_types.guess(name), self.trusted)
-        return metadata.describe(stamp, status.st_ctime_ns, blobs, defaults)
+        return describe(stamp, status.st_ctime_ns, blobs, defaults)
 
     def blobs(self, fd: int, names: AttributeNames) -> Blobs:
         """What a file carries; a damaged attribute makes it a bare file, as for the object server."""
@@ -182,7 +183,7 @@ def file_stamp(status: os.stat_result) -> Stamp:
 def want_bare(name: str, status: os.stat_result, now_ns: int) -> Wanted:
     """The row of a file that carries nothing of ours: what `describe` and `plan.want` say, without the detour."""
     size_bytes = status.st_size
-    modified = metadata.timestamp_text(metadata.posix_time_ns(status.st_mtime_ns, status.st_ctime_ns, now_ns))
+    modified = metadata.timestamp_text(posix_time_ns(status.st_mtime_ns, status.st_ctime_ns, now_ns))
     etag = f"; s3_etag={file_stamp(status).etag()}" if size_bytes else EMPTY_ETAG
     return Wanted(size_bytes, content_types.guess(name), etag, modified, "", not size_bytes)
 

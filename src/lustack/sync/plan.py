@@ -23,7 +23,8 @@ import enum
 import re
 from typing import NamedTuple
 
-from lustack.mapping.metadata import ObjectView, Origin, listing_row, timestamp_text
+from lustack.mapping.metadata import timestamp_text
+from lustack.mapping.view import ObjectView, Origin, listing_row
 
 NORMAL_LENGTH = 16
 """Characters of a timestamp without its offset. Source: swift/common/utils/timestamp.py NORMAL_FORMAT."""

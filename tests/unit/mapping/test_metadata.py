@@ -6,55 +6,27 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from lustack.mapping import metadata, view
-from lustack.mapping.metadata import Blobs, CorruptMetadataError, DataLayer, MetaLayer, Stamp
-from lustack.mapping.view import Defaults, ObjectView, Origin, Row
-
-NOW_NS = 1_700_000_000_000_000_000
-STAMP = Stamp(inode=42, size_bytes=7, mtime_ns=1_600_000_000_123_456_789)
-MTIME = "1600000000.12345"
-PUT, POST, LATER = "1650000000.00000", "1660000000.00000", "1670000000.00000"
-HEADERS = {
-    "X-Timestamp": PUT,
-    "Content-Type": "text/plain",
-    "ETag": "0123456789abcdef0123456789abcdef",
-    "X-Object-Meta-Color": "grün",
-}
-SYSTEM = {"X-Object-Sysmeta-Secret": "s", "X-Static-Large-Object": "True"}
-DEFAULTS = Defaults(NOW_NS)
-OWN_ETAG = f"; s3_etag={STAMP.etag()}"
-
-header_values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=20)
-header_names = header_values.filter(lambda name: name.title() not in metadata._FORMS and not metadata.is_system(name))
-headers = st.dictionaries(header_names, header_values, max_size=4)
-system_headers = st.dictionaries(header_values.map("X-Object-Sysmeta-".__add__), header_values, max_size=3)
-stamps = st.builds(
-    Stamp, st.integers(0, 2**64), st.integers(0, 2**63), st.integers(-(2**63), 2**63), st.none() | st.integers(0, 2**64)
+from tests.blobs import (
+    DEFAULTS,
+    HEADERS,
+    LATER,
+    NOW_NS,
+    POST,
+    PUT,
+    STAMP,
+    SYSTEM,
+    describe,
+    forge,
+    headers,
+    post,
+    put,
+    stamps,
+    system_headers,
 )
 
-
-def put(*, stamp: Stamp = STAMP, trusted: bool = True, **more: str) -> Blobs:
-    return metadata.render_data(DataLayer(stamp, {**HEADERS, **more}, SYSTEM), trusted=trusted)
-
-
-def post(*, inode: int = 42, trusted: bool = True, **more: str) -> Blobs:
-    layer = MetaLayer(
-        inode, {"X-Timestamp": POST, "X-Object-Meta-New": "n", **more}, {"X-Object-Transient-Sysmeta-T": "t"}
-    )
-    return metadata.render_meta(layer, None, trusted=trusted)
-
-
-def both(data: Blobs, meta: Blobs) -> Blobs:
-    return Blobs(data.data, data.data_system, meta.meta, meta.meta_system)
-
-
-def describe(blobs: Blobs, stamp: Stamp = STAMP, defaults: Defaults = DEFAULTS) -> ObjectView:
-    return view.describe(stamp, STAMP.mtime_ns, blobs, defaults)
-
-
-def forge(blob: bytes | None, **changes: object) -> bytes:
-    return json.dumps({**json.loads(blob or b"{}"), **changes}).encode()
+from lustack.mapping import metadata
+from lustack.mapping.metadata import Blobs, CorruptMetadataError, DataLayer, MetaLayer, Stamp
+from lustack.mapping.view import Defaults, listing_row, posix_time_ns
 
 
 class TestTimes:
@@ -80,7 +52,7 @@ class TestTimes:
         ],
     )
     def test_impossible_ones_are_not_shown(self, mtime_ns, ctime_ns, expected):
-        assert view.posix_time_ns(mtime_ns, ctime_ns, NOW_NS) == expected
+        assert posix_time_ns(mtime_ns, ctime_ns, NOW_NS) == expected
 
 
 class TestStamp:
@@ -206,7 +178,7 @@ class TestDataLayer:
         blob = json.dumps(document).encode()
         for defaults in (DEFAULTS, Defaults(NOW_NS, trusted=False)):
             view = describe(Blobs(blob, blob, blob, blob), defaults=defaults)
-            assert view.listing_row(view).size_bytes == STAMP.size_bytes
+            assert listing_row(view).size_bytes == STAMP.size_bytes
             for key, value in view.merged().items():
                 (key + value).encode("utf-8", "surrogateescape")
 
@@ -303,172 +275,6 @@ class TestTwoPosts:
         newer = self.typed(self.NEW, "new/type", LATER)
         assert metadata.merge_meta(typed, newer) == newer
         assert metadata.merge_meta(newer, typed) == newer
-
-
-class TestDescribe:
-    def test_what_put_wrote_is_served_as_it_was(self):
-        view = describe(put())
-        assert view.origin is Origin.SWIFT
-        assert view.data == {**HEADERS, **SYSTEM, "Content-Length": "7"}
-        assert view.etag == HEADERS["ETag"]
-        assert view.meta is None
-        assert view.problems == ()
-        assert view.merged() == view.data
-
-    def test_a_bare_file_has_no_etag_but_one_for_s3(self):
-        view = describe(Blobs(), defaults=Defaults(NOW_NS, "image/png"))
-        assert view.origin is Origin.POSIX
-        assert view.etag is None
-        assert view.data == {
-            "X-Timestamp": MTIME,
-            "Content-Type": "image/png",
-            "Content-Length": "7",
-            "X-Object-Sysmeta-S3Api-Etag": STAMP.etag(),
-            "X-Object-Sysmeta-Container-Update-Override-Etag": OWN_ETAG,
-        }
-
-    def test_an_empty_file_has_the_etag_of_nothing(self):
-        view = describe(Blobs(), Stamp(42, 0, STAMP.mtime_ns))
-        assert view.etag == "d41d8cd98f00b204e9800998ecf8427e"
-        assert view.listing_row(view) == Row(0, "application/octet-stream", view.EMPTY_ETAG)
-
-    @pytest.mark.parametrize(
-        "stamp", [Stamp(42, 8, STAMP.mtime_ns), Stamp(42, 7, 10**18), Stamp(42, 7, STAMP.mtime_ns, 5)]
-    )
-    def test_a_job_that_wrote_takes_away_what_describes_the_bytes(self, stamp):
-        view = describe(put(**{"X-Delete-At": "1800000000"}), stamp)
-        assert view.origin is Origin.CHANGED
-        assert view.etag is None
-        assert view.data["Content-Length"] == str(stamp.size_bytes)
-        assert view.data["Content-Type"] == "text/plain"
-        assert view.data["X-Object-Meta-Color"] == "grün"
-        assert view.data["X-Delete-At"] == "1800000000"
-        assert view.data["X-Timestamp"] == PUT
-        assert view.data["X-Object-Sysmeta-S3Api-Etag"] == stamp.etag()
-        assert not view.data.keys() & SYSTEM.keys()
-
-    def test_a_job_that_wrote_later_makes_it_newer(self):
-        view = describe(put(), Stamp(42, 7, 1_690_000_000 * 10**9))
-        assert view.data["X-Timestamp"] == "1690000000.00000"
-
-    def test_what_cp_carried_to_another_file_does_not_count(self):
-        view = describe(both(put(), post()), Stamp(43, 7, STAMP.mtime_ns))
-        assert view.origin is Origin.POSIX
-        assert view.meta is None
-        assert "X-Object-Meta-Color" not in view.data
-
-    def test_what_the_hasher_wrote_is_an_etag_and_no_time(self):
-        layer = DataLayer(STAMP, {"ETag": HEADERS["ETag"]})
-        view = describe(metadata.render_data(layer, trusted=True))
-        assert view.origin is Origin.POSIX
-        assert view.data == {
-            "X-Timestamp": MTIME,
-            "Content-Type": "application/octet-stream",
-            "Content-Length": "7",
-            "ETag": HEADERS["ETag"],
-        }
-
-    def test_an_etag_that_became_known_takes_the_place_of_the_made_up_ones(self):
-        view = view.with_etag(describe(Blobs()), HEADERS["ETag"])
-        assert view.etag == HEADERS["ETag"]
-        assert view.listing_row(view).etag == HEADERS["ETag"]
-        assert "X-Object-Sysmeta-S3Api-Etag" not in view.data
-
-    @pytest.mark.parametrize("trusted", [True, False])
-    def test_a_post_replaces_user_metadata_and_keeps_the_systems(self, trusted):
-        blobs = both(put(trusted=trusted), post(trusted=trusted))
-        view = describe(blobs, defaults=Defaults(NOW_NS, trusted=trusted))
-        assert view.meta == {"X-Timestamp": POST, "X-Object-Meta-New": "n", "X-Object-Transient-Sysmeta-T": "t"}
-        merged = view.merged()
-        assert merged["X-Timestamp"] == POST
-        assert merged["X-Object-Meta-New"] == "n"
-        assert "X-Object-Meta-Color" not in merged
-        assert merged["X-Object-Sysmeta-Secret"] == "s"
-        assert merged["X-Static-Large-Object"] == "True"
-        assert merged["ETag"] == HEADERS["ETag"]
-        assert merged["Content-Type"] == "text/plain"
-        assert merged["Content-Length"] == "7"
-
-    def test_a_post_with_a_type_replaces_it(self):
-        more = {"Content-Type": "new/type", "Content-Type-Timestamp": POST}
-        merged = describe(both(put(), post(**more))).merged()
-        assert merged["Content-Type"] == "new/type"
-        assert merged["Content-Type-Timestamp"] == POST
-
-    def test_a_type_that_is_older_than_the_bytes_does_not_count(self):
-        more = {"Content-Type": "old/type", "Content-Type-Timestamp": "1640000000.00000"}
-        merged = describe(both(put(), post(**more))).merged()
-        assert merged["Content-Type"] == "text/plain"
-        assert "Content-Type-Timestamp" not in merged
-
-    @pytest.mark.parametrize("time", [PUT, "1640000000.00000"])
-    def test_a_post_that_is_not_newer_than_the_bytes_does_not_count(self, time):
-        assert describe(both(put(), post(**{"X-Timestamp": time}))).meta is None
-
-    def test_on_the_bytes_of_a_job_a_post_always_counts(self):
-        view = describe(post(), Stamp(42, 7, 1_690_000_000 * 10**9))
-        assert view.origin is Origin.POSIX
-        assert view.meta is not None
-        assert view.merged()["X-Object-Meta-New"] == "n"
-
-    def test_what_cannot_be_read_is_reported_and_the_file_is_bare(self):
-        view = describe(Blobs(b"garbage", None, None, None))
-        assert view.origin is Origin.POSIX
-        assert view.problems == ("the metadata cannot be read: it is not JSON",)
-
-    def test_a_post_counts_when_what_put_wrote_cannot_be_read(self):
-        view = describe(Blobs(b"garbage", None, post().meta, None))
-        assert len(view.problems) == 1
-        assert view.merged()["X-Object-Meta-New"] == "n"
-
-    @pytest.mark.parametrize("key", ["X-Timestamp", "Content-Type-Timestamp"])
-    def test_a_time_that_no_clock_can_show_was_forged(self, key):
-        headers = {"X-Timestamp": POST, "Content-Type": "a/b", key: "9999999999.99999"}
-        view = describe(metadata.render_meta(MetaLayer(42, headers), None, trusted=True))
-        assert (view.meta, view.problems) == (None, ("the metadata is from the future",))
-        view = describe(metadata.render_data(DataLayer(STAMP, {**HEADERS, key: "9999999999.99999"}), trusted=True))
-        assert (view.origin, view.problems) == (Origin.POSIX, ("the metadata is from the future",))
-
-    def test_a_request_that_comes_late_believes_what_was_written_before_it_came(self):
-        hour_ns = 3600 * 10**9
-        written = put(**{"X-Timestamp": metadata.timestamp_text(NOW_NS + hour_ns)})
-        view = describe(written, defaults=Defaults(NOW_NS, clock_ns=NOW_NS + hour_ns))
-        assert (view.origin, view.problems) == (Origin.SWIFT, ())
-
-    @pytest.mark.parametrize("time", [{}, {"X-Timestamp": PUT}])
-    def test_without_an_etag_there_is_always_one_for_s3(self, time):
-        view = describe(metadata.render_data(DataLayer(STAMP, {"Content-Type": "a/b", **time}), trusted=True))
-        assert view.etag is None
-        assert view.listing_row(view).etag == OWN_ETAG
-
-    def test_a_post_that_cannot_be_read_leaves_what_put_wrote(self):
-        view = describe(both(put(), Blobs(meta=b"garbage")))
-        assert view.origin is Origin.SWIFT
-        assert view.meta is None
-        assert len(view.problems) == 1
-
-
-class TestListingRow:
-    def test_is_what_the_object_shows(self):
-        assert view.listing_row(describe(put())) == Row(7, "text/plain", HEADERS["ETag"])
-
-    def test_of_a_file_whose_md5_nobody_knows_has_the_etag_for_s3(self):
-        assert view.listing_row(describe(Blobs())) == Row(7, "application/octet-stream", OWN_ETAG)
-
-    def test_system_metadata_overrides_it(self):
-        system = {
-            "X-Object-Sysmeta-Container-Update-Override-Etag": "e; slo_etag=s",
-            "X-Object-Sysmeta-Container-Update-Override-Size": "4096",
-            "X-Object-Sysmeta-Container-Update-Override-Content-Type": "text/plain; swift_bytes=9",
-        }
-        blobs = metadata.render_data(DataLayer(STAMP, HEADERS, system), trusted=True)
-        assert view.listing_row(describe(blobs)) == Row(4096, "text/plain; swift_bytes=9", "e; slo_etag=s")
-
-    @pytest.mark.parametrize("size", ["", "-1", "many", "9" * 30])
-    def test_a_size_that_is_none_does_not_count(self, size):
-        system = {"X-Object-Sysmeta-Container-Update-Override-Size": size}
-        blobs = metadata.render_data(DataLayer(STAMP, HEADERS, system), trusted=True)
-        assert view.listing_row(describe(blobs)).size_bytes == 7
 
 
 @pytest.mark.parametrize(
