@@ -230,6 +230,19 @@ class DiskFileContract:
         objects.put("o", b"hello", 3)
         assert objects.head("o")["Content-Type"] == "text/plain"
 
+    def test_a_post_stays_in_force_when_a_late_put_comes_before_it(self, objects):
+        objects.put("o", b"first", 1, X_Object_Meta_A="1")
+        objects.post("o", 4, X_Object_Meta_B="4", X_Object_Transient_Sysmeta_C="5")
+        objects.put("o", b"late", 2, X_Object_Meta_A="2", X_Object_Sysmeta_D="6")
+        assert objects.get("o") == b"late"
+        found = objects.head("o")
+        assert {key: value for key, value in found.items() if key.startswith("X-")} == {
+            "X-Timestamp": at(4).internal,
+            "X-Object-Meta-B": "4",
+            "X-Object-Transient-Sysmeta-C": "5",
+            "X-Object-Sysmeta-D": "6",
+        }
+
     def test_what_expired_is_gone_and_says_what_it_was(self, objects):
         objects.put("o", b"hello", 1, X_Delete_At=str(START_S + 5))
         with pytest.raises(DiskFileExpired) as caught:

@@ -228,11 +228,15 @@ def _look(root_fd: int, place: Place) -> Found | None:
         if error.errno in _NOTHING:
             return None
         raise
-    status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) if place.entry else _has_marker(root_fd, fd, place):
-        return Found(place, fd, status)
-    os.close(fd)
-    return None
+    found = None
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) if place.entry else _has_marker(root_fd, fd, place):
+            found = Found(place, fd, status)
+    finally:
+        if found is None:
+            os.close(fd)
+    return found
 
 
 def _has_marker(root_fd: int, fd: int, place: Place) -> bool:
