@@ -20,7 +20,7 @@ from swift.common.swob import Request, Response
 from swift.common.utils import Timestamp
 from swift.obj.server import ObjectController
 
-from lustack.mapping import layout
+from lustack.mapping import layout, names
 from lustack.posix.xattrs import AttributeStore
 from lustack.swift.attributes import Attributes
 from lustack.swift.manager import PosixDiskFileManager
@@ -169,7 +169,7 @@ class Files(Objects):
     @property
     def directory(self) -> Path:
         """The container's."""
-        return self.root / "a" / self.container
+        return self.root / os.fsdecode(names.container_path("a", self.container))
 
     @property
     def device(self) -> Any:

@@ -18,7 +18,7 @@ from swift.common.utils import Timestamp
 from tests.objects import START_S, Files, Server, at
 
 from lustack.mapping import layout
-from lustack.mapping.metadata import EMPTY_ETAG, OCTET_STREAM
+from lustack.mapping.view import EMPTY_ETAG, OCTET_STREAM
 from lustack.swift.diskfile import _hash_small
 from lustack.swift.placement import Key, find
 

@@ -188,6 +188,9 @@ class TestOddNames:
         files.put("\0o\0001", b"old", 1)
         assert (files.root / ".lustack/reserved/a/%00versions%00c/%00o%001").read_bytes() == b"old"
         assert files.get("\0o\0001") == b"old"
+        assert (files.root / ".lustack").stat().st_mode & 0o7777 == 0o700
+        files.delete("\0o\0001", 2)
+        assert files.tree() == []
 
 
 class TestMarkers:
