@@ -455,7 +455,7 @@ class TestNoRoom:
         """A file system of 1 MiB."""
         mount = tmp_path / "small" / "d"
         mount.mkdir(parents=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=64", "tmpfs", mount], check=True)
         try:
             with contextlib.closing(Files(tmp_path / "small")) as found:
                 yield found
@@ -463,20 +463,28 @@ class TestNoRoom:
             subprocess.run(["umount", mount], check=True)
 
     @pytest.mark.parametrize("length", [2 * 1024 * 1024, None])
-    def test_it_is_said_and_the_room_comes_back(self, small, length):
+    def test_it_is_said_at_the_end_and_the_room_comes_back_at_once(self, small, length):
         small.put("o", b"before", 1)
         free = os.statvfs(small.root).f_bfree
-        body = bytes(2 * 1024 * 1024)
-        writer = small.disk_file("o").writer(size=length).open()
-        writer.write(body)
+        body = bytes(1024 * 1024)
+        writer = small.disk_file("o").writer(size=length)
+        writer.open()
+        for _ in range(3):
+            writer.write(body)
         assert small.temporary_files() == []
         assert os.statvfs(small.root).f_bfree == free
-        writer.write(b"more")
-        assert writer.chunks_finished()[0] == len(body) + 4
+        assert writer.chunks_finished()[0] == 3 * len(body)
         with pytest.raises(HTTPException) as caught:
-            writer.put({"X-Timestamp": at(2).internal})
+            small.publish(writer, 2)
         assert caught.value.status == faults.NO_ROOM_STATUS
         writer.close()
+        assert small.get("o") == b"before"
+
+    def test_no_room_for_another_file_is_no_room_either(self, small):
+        small.put("o", b"before", 1)
+        for number in range(os.statvfs(small.root).f_ffree):
+            small.write(f"job{number}")
+        assert Server(small).call("PUT", "p", 2, b"x").status == faults.NO_ROOM_STATUS
         assert small.get("o") == b"before"
 
     def test_swift_answers_with_the_mark_and_can_delete(self, small):
