@@ -195,7 +195,8 @@ class _Scanner:
             if error.errno not in NOTHING_THERE:
                 self._findings.note_unreadable(self._level.prefix + entry, error)
             return
-        if layout.PLAIN_ATTRIBUTES.data in attributes:
+        # A name that ends in a slash has its marker on the directory before the slash.
+        if component and layout.PLAIN_ATTRIBUTES.data in attributes:
             place = Place(directory, entry, layout.PLAIN_ATTRIBUTES)
             self._add_place(component, _Ranked((_MARKER, rank, is_twin), place))
         self._findings.has_twins |= is_twin

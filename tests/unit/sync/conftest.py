@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from tests.listings import playground
+
+__all__ = ("playground",)
