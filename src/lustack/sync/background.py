@@ -114,8 +114,8 @@ class Background:
                 backlog.add(item)
 
     def _send(self, device: Device, key: ContainerKey, names: list[str]) -> None:
-        directory = device.open_container(*key)
-        if directory is None or not names:
+        directory = device.open_container(*key) if names else None
+        if directory is None:
             return
         rows: list[SentRow] = []
         with closing(directory), closing(Locator(directory)) as locator:

@@ -15,7 +15,10 @@ from lustack.sync.observe import Directory
 
 @contextlib.contextmanager
 def locator(playground, timer=None):
-    with playground.directory() as directory, contextlib.closing(Locator(directory, timer or Timer(step_ns=0).seconds)) as found:
+    with (
+        playground.directory() as directory,
+        contextlib.closing(Locator(directory, timer or Timer(step_ns=0).seconds)) as found,
+    ):
         yield found
 
 

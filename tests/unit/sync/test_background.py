@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from tests.listings import KEY, POLICY
+
+from lustack.sync.backlog import Backlog, Unhashed
+from lustack.sync.background import Background
+from lustack.sync.hasher import Hasher, Outcome, Pace
+from lustack.sync.sinks.protocol import ContainerKey
+
+
+class Counts:
+    """Remembers, and stops the background after so many files."""
+
+    def __init__(self, stop=None, files=1):
+        self.hashed = []
+        self.swept = []
+        self.stop = stop
+        self.files = files
+
+    def count_hash(self, outcome):
+        self.hashed.append(outcome)
+        if self.stop and len(self.hashed) >= self.files:
+            self.stop.set()
+
+    def count_swept(self, swept):
+        self.swept.append(swept)
+
+
+@pytest.fixture
+def background(playground):
+    playground.sink.page_rows = 100
+    return Background(playground.settings, [POLICY], playground.sink, playground.clock)
+
+
+def hasher():
+    return Hasher(3.0, Pace(10**12, lambda _seconds: False), lambda: time.time_ns() + 3600 * 10**9)
+
+
+def hash_all(background, playground, *names):
+    backlog, counts = Backlog(), Counts()
+    for name in names:
+        backlog.add(Unhashed(KEY, name))
+    first = backlog.take(0.0)
+    background.hash(hasher(), first, backlog, counts)
+    return backlog, counts
+
+
+def test_hashed_files_get_their_rows_together(playground, background):
+    for name in "abc":
+        playground.write(name, name.encode())
+    playground.compare()
+    playground.sink.requests.clear()
+    backlog, counts = hash_all(background, playground, *"abc", "gone")
+    assert counts.hashed == [Outcome.HASHED] * 3 + [Outcome.GONE]
+    assert playground.sink.requests == [3]
+    assert len(backlog) == 0
+    assert playground.sink.containers[KEY].shown()["a"].etag == "0cc175b9c0f1b6a831c399e269772661"
+    assert playground.compare().same == 3
+
+
+def test_objects_of_another_container_wait_for_their_turn(playground, background):
+    playground.write("a")
+    backlog = Backlog()
+    other = Unhashed(ContainerKey("a", "other"), "o")
+    backlog.add(other)
+    background.hash(hasher(), Unhashed(KEY, "a"), backlog, Counts())
+    assert backlog.take(0.0) == other
+    assert playground.listed() == ["a"]
+
+
+def test_a_container_that_is_not_ours_is_left_alone(playground, background):
+    playground.sink.containers[KEY].policy_index = 9
+    playground.write("a")
+    _, counts = hash_all(background, playground, "a")
+    assert counts.hashed == []
+
+
+def test_a_container_without_a_directory_is_no_trouble(playground, background):
+    playground.container.rmdir()
+    _, counts = hash_all(background, playground, "a")
+    assert counts.hashed == [Outcome.GONE]
+
+
+def test_a_file_that_goes_after_it_was_hashed_gets_no_row(playground, background):
+    path = playground.write("a")
+
+    class Removing(Hasher):
+        def hash(self, device, key, name):
+            outcome = super().hash(device, key, name)
+            path.unlink()
+            return outcome
+
+    backlog = Backlog()
+    removing = Removing(3.0, Pace(10**12, lambda _seconds: False), lambda: time.time_ns() + 3600 * 10**9)
+    background.hash(removing, Unhashed(KEY, "a"), backlog, Counts())
+    assert playground.listed() == []
+
+
+def test_rows_do_not_wait_for_a_slow_file(playground, background):
+    for name in "ab":
+        playground.write(name)
+
+    class Slow(Hasher):
+        def hash(self, device, key, name):
+            time.sleep(1.01)
+            return super().hash(device, key, name)
+
+    backlog = Backlog()
+    backlog.add(Unhashed(KEY, "b"))
+    slow = Slow(3.0, Pace(10**12, lambda _seconds: False), lambda: time.time_ns() + 3600 * 10**9)
+    background.hash(slow, Unhashed(KEY, "a"), backlog, Counts())
+    assert playground.listed() == ["a"]
+    assert len(backlog) == 1
+
+
+def run(playground, backlog, counts, stop):
+    warnings = []
+    background = Background(playground.settings, [POLICY], playground.sink, playground.clock)
+    background.run(backlog, counts, warnings.append, stop)
+    return warnings
+
+
+def test_it_sweeps_and_hashes_until_it_is_stopped(playground):
+    stop, backlog = threading.Event(), Backlog()
+    playground.write("a", b"")
+    backlog.add(Unhashed(KEY, "a"))
+    counts = Counts(stop)
+    assert run(playground, backlog, counts, stop) == []
+    assert (len(counts.swept), counts.hashed) == (1, [Outcome.KNOWN])
+
+
+def test_trouble_is_told_and_does_not_end_it(playground):
+    stop, backlog = threading.Event(), Backlog()
+    playground.write("a", b"")
+    backlog.add(Unhashed(KEY, "a"))
+    playground.sink.failures = 1
+    counts = Counts(stop)
+    timer = threading.Timer(0.2, backlog.add, [Unhashed(KEY, "a")])
+    timer.start()
+    warnings = run(playground, backlog, counts, stop)
+    timer.join()
+    assert [sentence.partition(":")[0] for sentence in warnings] == ["get_state"]
+    assert counts.hashed == [Outcome.KNOWN]
+
+
+def test_a_lost_device_is_told(playground):
+    stop, backlog = threading.Event(), Backlog()
+    playground.settings = replace(playground.settings, devices=str(playground.base / "gone"))
+    timer = threading.Timer(0.1, stop.set)
+    timer.start()
+    warnings = run(playground, backlog, Counts(), stop)
+    timer.join()
+    assert "No such file" in warnings[0]
+
+
+def test_it_stops_in_the_middle_of_a_file(playground):
+    stop, backlog = threading.Event(), Backlog()
+    path = playground.write("a", b"x" * 3_000_000)
+    import os
+
+    os.utime(path, (1, 1))
+    playground.settings = replace(playground.settings, hash_bytes_per_s=1_000_000, settle_s=0.0)
+    backlog.add(Unhashed(KEY, "a"))
+    timer = threading.Timer(0.3, stop.set)
+    timer.start()
+    assert run(playground, backlog, Counts(), stop) == []
+    timer.join()
+    assert playground.listed() == []
+
+
+def test_with_nothing_to_do_it_waits(playground):
+    stop = threading.Event()
+    timer = threading.Timer(0.1, stop.set)
+    timer.start()
+    assert run(playground, Backlog(), Counts(), stop) == []
+    timer.join()

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from tests.listings import Timer
+
+from lustack.sync.clock import Clock
+
+
+def test_timestamps_only_grow(playground):
+    timer = Timer(now_ns=1000, step_ns=0)
+    clock = Clock(playground.state, timer)
+    first = clock.now_ns()
+    timer.now_ns -= 500
+    assert clock.now_ns() > first
+    timer.now_ns = 10**12
+    assert clock.now_ns() == 10**12
+    assert clock.ahead_s() == 0.0
+
+
+def test_timestamps_grow_over_restarts_too(playground):
+    clock = Clock(playground.state, Timer(now_ns=10**18))
+    latest = clock.now_ns()
+    clock.remember()
+    again = Clock(playground.state, Timer(now_ns=10**17))
+    assert again.now_ns() > latest
+    assert again.ahead_s() > 10**8

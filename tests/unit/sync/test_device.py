@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from tests.listings import KEY
+
+from lustack.mapping import layout, names
+from lustack.sync.device import can_write_trusted, open_device
+from lustack.sync.errors import DeviceMissingError
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DeviceMissingError, match="No such file"), open_device(str(tmp_path / "gone")):
+        pass
+
+
+def test_the_reserved_directory_is_the_mark(playground):
+    with playground.device() as device:
+        assert device.mark == (playground.root / ".lustack").stat().st_ino
+    (playground.root / ".lustack").rmdir()
+    with playground.device() as device:
+        assert device.mark is None
+        assert device.observer.trusted == (os.geteuid() == 0)
+
+
+def test_a_root_may_be_a_link(playground):
+    link = playground.base / "link"
+    link.symlink_to(playground.root)
+    with open_device(str(link)) as device:
+        assert [found.name for found in device.accounts()] == ["a"]
+
+
+def test_accounts_are_directories_that_decode(playground):
+    long = names.account_path("x" * 300)
+    for path in (b"b", b"b%dir", b"\xff", b"%2E.", long):
+        (playground.root / os.fsdecode(path)).mkdir(parents=True)
+    (playground.root / "file").touch()
+    (playground.root / "link").symlink_to("a")
+    with playground.device() as device:
+        found = [(each.name, each.path) for each in device.accounts()]
+    assert found == [("..", b"%2E."), ("a", b"a"), ("b", b"b"), ("x" * 300, long)]
+
+
+def test_containers_are_directories_and_hidden_ones_lie_elsewhere(playground):
+    hidden = names.container_path("a", "\0versions\0c")
+    (playground.root / os.fsdecode(hidden)).mkdir(parents=True)
+    (playground.root / os.fsdecode(layout.HIDDEN_CONTAINERS) / "a" / "stray").mkdir()
+    (playground.container.parent / "d").mkdir()
+    with playground.device() as device:
+        assert [found.name for found in device.containers("a")] == ["\0versions\0c", "c", "d"]
+        assert device.containers("nobody") == []
+
+
+def test_an_endless_cut_name_is_no_container(playground):
+    path = playground.container.parent
+    for _ in range(6):
+        path /= "l" * 253 + "%+"
+    (path / "end").mkdir(parents=True)
+    with playground.device() as device:
+        assert [found.name for found in device.containers("a")] == ["c"]
+
+
+def test_the_directory_of_a_container_is_opened_if_it_is_there(playground):
+    with playground.device() as device:
+        found = device.open_container(*KEY)
+        assert os.fstat(found.fd).st_ino == playground.container.stat().st_ino
+        found.close()
+        playground.container.rmdir()
+        assert device.open_container(*KEY) is None
+        playground.container.symlink_to("/")
+        assert device.open_container(*KEY) is None
+
+
+def test_a_container_that_cannot_be_opened_is_an_error(playground):
+    with playground.device() as device:
+        os.close(device.root.fd)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            device.open_container(*KEY)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            device.accounts()
+        os.dup2(os.open(playground.root, os.O_RDONLY), device.root.fd)
+
+
+def test_a_lost_sidecar_directory_makes_no_trouble(playground):
+    playground.put("o", b"body", "1600000000.00000")
+    os.setxattr(playground.container / "o", "user.lustack.data", b"\0lustack-sidecar/1 " + b"0" * 32)
+    assert playground.compare().unhashed == 1
+
+
+def test_who_may_write_for_the_system_is_found_out(playground):
+    fd = os.open(playground.root / ".lustack", os.O_PATH)
+    assert can_write_trusted(fd) == (os.geteuid() == 0)
+    os.close(fd)
+    with pytest.raises(OSError, match="No such file") as caught:
+        can_write_trusted(fd)
+    assert caught.value.errno == errno.ENOENT
+    nothing = os.open("/proc/self/fd", os.O_PATH)
+    assert not can_write_trusted(nothing)
+    os.close(nothing)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import socket
+import urllib.request
+
+from lustack.sync.errors import DeviceMissingError
+from lustack.sync.hasher import Outcome
+from lustack.sync.housekeeping import Swept
+from lustack.sync.metrics import LOOPBACK, Metrics
+from lustack.sync.reconcile import Tally
+from lustack.sync.survey import Report
+
+
+def value(metrics, name, **labels):
+    return metrics.registry.get_sample_value(f"lustack_sync_{name}", labels)
+
+
+def test_what_happens_is_counted():
+    metrics = Metrics()
+    report = Report(Tally(files=3, put=2, unhashed=1), unlistable=4, errors=[DeviceMissingError("/d", "gone")])
+    metrics.count_cycle(report, 0.5, 7.0)
+    metrics.count_hash(Outcome.HASHED)
+    metrics.count_swept(Swept(temporaries=5))
+    assert value(metrics, "names_total", fate="put") == 2
+    assert value(metrics, "errors_total", error="DeviceMissingError") == 1
+    assert value(metrics, "hasher_files_total", outcome="hashed") == 1
+    assert value(metrics, "swept_total", kind="temporaries") == 5
+    assert value(metrics, "unlistable_entries") == 4
+    assert value(metrics, "unhashed_files") == 1
+    assert value(metrics, "clock_ahead_seconds") == 7
+    assert value(metrics, "cycle_seconds_count") == 1
+
+
+def test_they_are_served_on_the_loopback_interface():
+    metrics = Metrics()
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        port = listener.getsockname()[1]
+    with metrics.served(port), urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics") as answer:
+        assert b"lustack_sync_cycle_seconds" in answer.read()
+
+
+def test_without_a_port_nobody_listens():
+    with Metrics().served(0):
+        pass
