@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
@@ -134,8 +135,13 @@ def read(conf: cfg.ConfigOpts) -> Settings:
     Raises:
         ConfigurationError: a value is not allowed.
     """
-    try:
-        found = {field.name: conf.sync[field.name] for field in fields(Settings)}
-    except cfg.Error as error:
-        raise ConfigurationError("[sync]", "an option", str(error), "as its help says") from error
+    found = {field.name: _value(conf, field.name) for field in fields(Settings)}
     return Settings(**{**found, "policies": tuple(found["policies"])})
+
+
+def _value(conf: cfg.ConfigOpts, name: str) -> Any:  # noqa: ANN401 (each option has a type of its own)
+    try:
+        return conf.sync[name]
+    except cfg.ConfigFileValueError as error:
+        _, _, why = str(error).partition("is not valid: ")
+        raise ConfigurationError(GROUP.name, name, "a value that is not valid", f"valid ({why})") from error

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from tests.listings import KEY, POLICY
+from tests.objects import swift_conf
+from tests.unit.sync.sinks.test_rings import swift_dir
+
+from lustack.errors import ConfigurationError
+from lustack.sync import service
+from lustack.sync.errors import StateError
+from lustack.sync.metrics import Metrics
+from lustack.sync.service import Daemon, Rarely, World
+from lustack.sync.sinks.rings import Policy
+from lustack.sync.sinks.swift import SwiftSink
+
+__all__ = ("swift_conf", "swift_dir")
+
+SILVER = Policy(1, "silver", "other")
+
+
+@pytest.fixture
+def world(playground):
+    settings = replace(playground.settings, interval_s=0.01, settle_s=0.0)
+    with ThreadPoolExecutor(1) as executor:
+        yield World(settings, (POLICY,), playground.sink, playground.state, playground.clock, executor)
+
+
+@contextlib.contextmanager
+def running(world, **options):
+    daemon = Daemon(world, threading.Event(), Metrics(), **options)
+    thread = threading.Thread(target=daemon.run)
+    thread.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop.set()
+        thread.join()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def test_policies_are_all_of_ours_or_those_that_are_named(playground):
+    settings = playground.settings
+    assert service.choose_policies(settings, [POLICY, SILVER]) == (POLICY, SILVER)
+    assert service.choose_policies(replace(settings, policies=("silver",)), [POLICY, SILVER]) == (SILVER,)
+    with pytest.raises(ConfigurationError, match="one of gold, silver"):
+        service.choose_policies(replace(settings, policies=("bronze",)), [POLICY, SILVER])
+
+
+def test_everything_is_opened_and_closed_again(playground, swift_dir):
+    settings = replace(playground.settings, swift_dir=str(swift_dir), state_dir=str(playground.base / "state2"))
+    with service.opened(settings) as world:
+        assert isinstance(world.sink, SwiftSink)
+        assert [policy.name for policy in world.policies] == ["gold"]
+
+
+def test_two_of_a_kind_do_not_work_with_one_state(tmp_path):
+    with service.locked(str(tmp_path), "daemon"):
+        with pytest.raises(StateError, match="another daemon works with it"), service.locked(str(tmp_path), "daemon"):
+            pass
+        with service.locked(str(tmp_path), "command"):
+            pass
+    with service.locked(str(tmp_path), "daemon"):
+        pass
+
+
+def test_a_state_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="daemon.lock"), service.locked(str(tmp_path / "file" / "x"), "daemon"):
+        pass
+
+
+def test_it_follows_the_files(playground, world):
+    with running(world) as daemon:
+        path = playground.write("a", b"body")
+        wait_for(lambda: playground.listed() == ["a"])
+        shown = playground.sink.containers[KEY].shown
+        wait_for(lambda: shown()["a"].etag == "841a2d689ad86bd1611447453c22c6fc")
+        path.unlink()
+        wait_for(lambda: playground.listed() == [])
+        wait_for(lambda: daemon.cycles > 1)
+
+
+def test_nothing_is_hashed_where_the_operator_does_not_want_it(playground, world):
+    world.settings = replace(world.settings, hash_bytes_per_s=0)
+    playground.write("a", b"body")
+    with running(world) as daemon:
+        wait_for(lambda: daemon.cycles > 1)
+        assert len(daemon.backlog) == 0
+
+
+@pytest.mark.expects_log("too few servers answered")
+def test_servers_that_are_away_are_asked_again(playground, world):
+    playground.sink.failures = 1
+    playground.write("a")
+    with running(world):
+        wait_for(lambda: playground.listed() == ["a"])
+
+
+@pytest.mark.expects_log("the device .* cannot be used")
+def test_a_device_that_is_away_is_looked_for_again(playground, world):
+    world.settings = replace(world.settings, sweep_interval_s=1000)
+    playground.root.rename(playground.base / "away")
+    with running(world) as daemon:
+        wait_for(
+            lambda: daemon.metrics.registry.get_sample_value(
+                "lustack_sync_errors_total", {"error": "DeviceMissingError"}
+            )
+        )
+        (playground.base / "away").rename(playground.root)
+        playground.write("a")
+        wait_for(lambda: playground.listed() == ["a"])
+
+
+@pytest.mark.expects_log("5 objects would vanish")
+def test_what_a_human_must_decide_does_not_hurry_it(playground, world):
+    world.settings = replace(world.settings, missing_rows=2)
+    for number in range(5):
+        playground.write(f"{number}")
+    with running(world) as daemon:
+        wait_for(lambda: len(playground.listed()) == 5)
+        playground.container.rename(playground.base / "gone")
+        before = daemon.cycles
+        wait_for(lambda: daemon.cycles > before + 3)
+        assert len(playground.listed()) == 5
+
+
+@pytest.mark.expects_log("left alone: Swift has no such account", "1 entries cannot be objects")
+def test_what_is_left_alone_is_logged_once(playground, world):
+    (playground.root / "users").mkdir()
+    playground.write(b"\xff")
+    with running(world) as daemon:
+        wait_for(lambda: daemon.cycles > 3)
+
+
+def test_whoever_stops_it_does_not_wait_for_a_long_comparison(playground, world):
+    for number in range(2000):
+        playground.write(f"{number:04}", b"")
+    world.settings = replace(world.settings, batch_rows=1)
+    send = playground.sink.send
+
+    def slow(key, rows):
+        time.sleep(0.02)
+        send(key, rows)
+
+    playground.sink.send = slow
+    started_s = time.monotonic()
+    with running(world) as daemon:
+        wait_for(lambda: len(playground.listed()) > 2)
+    assert time.monotonic() - started_s < 10
+    assert daemon.cycles == 0
+    assert len(playground.listed()) < 2000
+
+
+@pytest.mark.expects_log("it is raining")
+def test_the_same_sentence_is_logged_now_and_then(caplog):
+    now_s = [0.0]
+    rarely = Rarely(lambda: now_s[0])
+    for later_s in (0.0, 10.0, 4000.0):
+        now_s[0] = later_s
+        rarely.warn("it is raining")
+    assert [record.getMessage() for record in caplog.records] == ["it is raining"] * 2
+
+
+def test_it_runs_from_settings_until_it_is_stopped(playground, swift_dir):
+    settings = replace(
+        playground.settings, swift_dir=str(swift_dir), state_dir=str(playground.base / "state2"), interval_s=0.01
+    )
+    for child in playground.root.iterdir():
+        # Without accounts nobody has to be asked.
+        child.rename(playground.base / child.name)
+    stop = threading.Event()
+    timer = threading.Timer(0.3, stop.set)
+    timer.start()
+    service.run(settings, stop)
+    timer.join()
+    assert (playground.base / "state2" / "sync.sqlite").exists()
+
+
+@pytest.mark.parametrize("prefix", ["", "@"])
+def test_systemd_is_told(tmp_path, prefix):
+    address = f"{prefix}{tmp_path}/socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(address.replace("@", "\0"))
+        service.notify("READY=1", address)
+        assert channel.recv(100) == b"READY=1"
+
+
+def test_nobody_is_told_who_does_not_want_to_know(tmp_path):
+    service.notify("READY=1", "")
+    service.notify("READY=1", f"{tmp_path}/gone")
+    assert "NOTIFY_SOCKET" not in os.environ
+    service.notify("READY=1")
