@@ -38,6 +38,9 @@ _OF_THE_BYTES = frozenset({"content-length", "etag", "x-static-large-object", "x
 """Headers that describe the bytes, besides system metadata: they fall when a job has written."""
 
 _SIZE = re.compile(r"[0-9]{1,19}")
+_SWIFT_BYTES = re.compile(r"\s*;\s*swift_bytes=[^;]*")
+"""How Swift notes the size of a big object in its type. Source: swift/common/middleware/slo.py:1592."""
+
 EMPTY_ETAG = "d41d8cd98f00b204e9800998ecf8427e"
 """MD5 of no bytes."""
 
@@ -135,8 +138,8 @@ def describe(stamp: Stamp, ctime_ns: int, blobs: Blobs, defaults: Defaults) -> O
     else:
         view = ObjectView(Origin.POSIX, _hashed(layer, stamp, seen, defaults.content_type))
     if meta is not None and meta.inode == stamp.inode and _is_in_force(meta, view):
-        view = replace(view, meta={**meta.headers, **meta.system})
-    return replace(view, problems=tuple(problems))
+        view = _with_meta(view, meta, layer)
+    return replace(view, problems=tuple(problems)) if problems else view
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,25 @@ def _changed(layer: DataLayer, stamp: Stamp, seen: str, content_type: str) -> di
     """A job wrote to the file: what its owner said stays, what describes the bytes goes."""
     kept = {key: value for key, value in layer.headers.items() if key.lower() not in _OF_THE_BYTES}
     time = max(seen, layer.headers.get("X-Timestamp", seen))
-    return {**_bare(stamp, seen, content_type), **kept, "X-Timestamp": time}
+    return {**_bare(stamp, seen, content_type), **_without_bytes(kept), "X-Timestamp": time}
+
+
+def _with_meta(view: ObjectView, meta: MetaLayer, layer: DataLayer | None) -> ObjectView:
+    """With what a POST said. That a job wrote later says nothing about the type of its bytes."""
+    if view.origin is Origin.SWIFT:
+        return replace(view, meta={**meta.headers, **meta.system})
+    headers, data = _without_bytes(meta.headers), view.data
+    written = layer.headers.get("X-Timestamp", "") if layer is not None else ""
+    if headers.get("Content-Type-Timestamp", "") > written:
+        data = {**data, "Content-Type": headers["Content-Type"]}
+    return replace(view, data=data, meta={**headers, **meta.system})
+
+
+def _without_bytes(headers: dict[str, str]) -> dict[str, str]:
+    """Headers of an owner on bytes of which Swift does not know how many they are."""
+    if "Content-Type" not in headers:
+        return headers
+    return {**headers, "Content-Type": _SWIFT_BYTES.sub("", headers["Content-Type"])}
 
 
 def _hashed(layer: DataLayer, stamp: Stamp, seen: str, content_type: str) -> dict[str, str]:

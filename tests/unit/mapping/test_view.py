@@ -128,6 +128,14 @@ class TestDescribe:
         assert view.meta is not None
         assert view.merged()["X-Object-Meta-New"] == "n"
 
+    def test_a_job_that_wrote_to_a_big_object_takes_away_its_size(self):
+        other = Stamp(42, 8, 1_690_000_000 * 10**9)
+        written = put(**{"Content-Type": "text/plain;charset=utf-8;swift_bytes=5000"})
+        assert listing_row(describe(written, other)).content_type == "text/plain;charset=utf-8"
+        later = {"X-Timestamp": POST, "Content-Type-Timestamp": POST, "Content-Type": "a/b; swift_bytes=5000"}
+        assert listing_row(describe(both(written, post(**later)), other)).content_type == "a/b"
+        assert listing_row(describe(both(written, post(**later)))).content_type == "a/b; swift_bytes=5000"
+
     def test_what_cannot_be_read_is_reported_and_the_file_is_bare(self):
         view = describe(Blobs(b"garbage", None, None, None))
         assert view.origin is Origin.POSIX
