@@ -108,7 +108,7 @@ class Clients:
             time.sleep(0.2)
 
     def check_downloads(self, container: str, root: Path, *names: str) -> None:
-        """Objects come out of `swift download` and boto3 as the bytes that are on disk; all of them if none is named."""
+        """Objects (all if none is named) come out of `swift download` and boto3 as the bytes that are on disk."""
         target = self.served.scratch / "downloads" / container
         self.quietly("rm", "-rf", target)
         self.run("swift", "--quiet", "download", container, *names, "--output-dir", target)
