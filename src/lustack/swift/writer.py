@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from swift.common.concurrency import tpool
 from swift.common.swob import HTTPException
@@ -26,13 +26,12 @@ from lustack.mapping import layout, names
 from lustack.mapping.metadata import Stamp
 from lustack.posix.atomic import TemporaryFile
 from lustack.posix.errors import XattrUnsupportedError
-from lustack.posix.tree import make_directories
 from lustack.swift import attributes, faults, removal
-from lustack.swift.containers import mark_made
+from lustack.swift.containers import open_or_make
 from lustack.swift.placement import Found, Place, choose, choose_directory, directories_of, find, note_twins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from lustack.swift.diskfile import PosixDiskFile
 
@@ -40,6 +39,7 @@ _ATTEMPTS = 8
 """How often a place is looked for again when the tree changes under a PUT."""
 
 _DIRECTORY_TYPE = "application/directory"
+_Result = TypeVar("_Result")
 
 
 class PosixDiskFileWriter:
@@ -54,7 +54,7 @@ class PosixDiskFileWriter:
         self._upload_size = 0
         self._last_sync = 0
         self._temporary: TemporaryFile | None = None
-        self._directory = b""
+        self._directories: list[bytes] = []
         self._is_kept = False
         self._refusal: HTTPException | None = None
 
@@ -76,20 +76,13 @@ class PosixDiskFileWriter:
 
     def _create(self) -> None:
         with self._disk_file.device.root() as root_fd:
-            self._temporary = self._create_temporary(root_fd)
+            self._temporary = _do_again(lambda: self._create_beside(root_fd))
         self._temporary.preallocate(self._size or 0)
-
-    def _create_temporary(self, root_fd: int) -> TemporaryFile:
-        """Again and again, because others may make and remove directories at the same time."""
-        for _ in range(_ATTEMPTS):
-            with suppress(NotADirectoryError, FileNotFoundError):
-                return self._create_beside(root_fd)
-        return self._create_beside(root_fd)
 
     def _create_beside(self, root_fd: int) -> TemporaryFile:
         """The temporary file, in the directory where the object goes."""
-        self._directory = self._find_place(root_fd).directory
-        directory_fd = self._make_directory(root_fd, self._directory)
+        self._directories.append(self._find_place(root_fd).directory)
+        directory_fd = open_or_make(root_fd, self._directories[-1])
         try:
             return TemporaryFile.create(directory_fd)
         except BaseException:
@@ -137,10 +130,15 @@ class PosixDiskFileWriter:
         """Nothing to do: `put` is durable."""
 
     def close(self) -> None:
-        """Removes the temporary file if it was not published, and closes what is open."""
+        """Removes what was not published, and closes what is open; a second time does nothing."""
         temporary, self._temporary = self._temporary, None
-        if temporary is None:
-            return
+        if temporary is not None:
+            self._close(temporary)
+        directories, self._directories = self._directories, []
+        for directory in directories[:-1] if self._is_kept else directories:
+            tpool.execute(self._tidy, directory)
+
+    def _close(self, temporary: TemporaryFile) -> None:
         try:
             if not temporary.published:
                 temporary.discard()
@@ -150,13 +148,11 @@ class PosixDiskFileWriter:
         finally:
             temporary.close()
             os.close(temporary.dirfd)
-        if not self._is_kept:
-            tpool.execute(self._tidy, self._directory)
 
     def _tidy(self, directory: bytes) -> None:
         """Removes what only this object would have needed, or needs no more."""
         device = self._disk_file.device
-        with device.root() as root_fd:
+        with suppress(OSError), device.root() as root_fd:
             removal.tidy(device, root_fd, self._key, directory)
 
     def _remove_sidecars(self, fd: int) -> None:
@@ -175,16 +171,21 @@ class PosixDiskFileWriter:
     def _publish(self, headers: dict[str, str]) -> None:
         device = self._disk_file.device
         with device.root() as root_fd, device.locks.hold(root_fd, self._key.hash):
-            current = find(root_fd, self._key)
-            try:
-                if self._disk_file.newest(root_fd, current) > headers["X-Timestamp"]:
-                    return
-                new = self._replace(root_fd, current, headers)
-            finally:
-                if current is not None:
-                    os.close(current.fd)
-        if current is not None and current.place != new:
-            self._tidy(current.place.directory)
+            left = _do_again(lambda: self._compare_and_replace(root_fd, headers))
+        if left is not None:
+            self._tidy(left.directory)
+
+    def _compare_and_replace(self, root_fd: int, headers: dict[str, str]) -> Place | None:
+        """Returns where the object was if it is elsewhere now."""
+        current = find(root_fd, self._key)
+        try:
+            if self._disk_file.newest(root_fd, current) > headers["X-Timestamp"]:
+                return None
+            new = self._replace(root_fd, current, headers)
+        finally:
+            if current is not None:
+                os.close(current.fd)
+        return current.place if current is not None and current.place != new else None
 
     def _replace(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place:
         marker = self._marker_place(root_fd, current, headers)
@@ -195,7 +196,9 @@ class PosixDiskFileWriter:
             new = self._rename(root_fd, current, headers)
         self._is_kept = True
         if current is not None and current.place != new:
-            removal.remove_place(self._disk_file.device, root_fd, current)
+            with suppress(FileNotFoundError):
+                # A job was quicker.
+                removal.remove_place(self._disk_file.device, root_fd, current)
         return new
 
     def _rename(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place:
@@ -223,12 +226,12 @@ class PosixDiskFileWriter:
     def _move_to(self, root_fd: int, directory: bytes) -> None:
         """Follows when the directory of the object became another one while the bytes came in."""
         temporary = self._open_temporary()
-        directory_fd = self._make_directory(root_fd, directory)
+        directory_fd = open_or_make(root_fd, directory)
         try:
             if not os.path.sameopenfile(directory_fd, temporary.dirfd):
                 os.rename(temporary.name, temporary.name, src_dir_fd=temporary.dirfd, dst_dir_fd=directory_fd)
                 directory_fd, temporary.dirfd = temporary.dirfd, directory_fd
-                self._directory = directory
+                self._directories.append(directory)
         finally:
             os.close(directory_fd)
 
@@ -240,9 +243,6 @@ class PosixDiskFileWriter:
         if current.place.is_marker:
             return choose(root_fd, self._key)
         return current.place
-
-    def _make_directory(self, root_fd: int, directory: bytes) -> int:
-        return make_directories(root_fd, directory, on_created=mark_made)
 
     def _note_twin(self, root_fd: int, place: Place) -> None:
         plain = names.container_path(self._key.account, self._key.container) + b"/" + names.encode(self._key.name)
@@ -266,7 +266,7 @@ class PosixDiskFileWriter:
         return Place(found[0] if found else choose_directory(root_fd, container, steps), b"", kinds)
 
     def _mark(self, root_fd: int, place: Place, headers: dict[str, str]) -> None:
-        fd = self._make_directory(root_fd, place.directory)
+        fd = open_or_make(root_fd, place.directory)
         try:
             layer = attributes.data_layer(Stamp(os.fstat(fd).st_ino, 0, 0), headers)
             self._disk_file.device.attributes.replace_data(fd, place.attributes, layer)
@@ -276,3 +276,17 @@ class PosixDiskFileWriter:
         container = names.container_path(self._key.account, self._key.container)
         if place.directory != container + b"/" + names.encode(self._key.name.removesuffix("/")):
             note_twins(root_fd, container)
+
+
+def _do_again(act: Callable[[], _Result]) -> _Result:
+    """Does something up to `_ATTEMPTS` times, because others may make and remove directories at the same time.
+
+    What stood in the way once may not the next time: another place is looked for.
+
+    Raises:
+        OSError: what the last attempt raised.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError):
+            return act()
+    return act()

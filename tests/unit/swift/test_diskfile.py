@@ -349,7 +349,7 @@ class TestForged:
         stolen = os.getxattr(files.directory / "secret", DATA_SYSTEM)
         path = files.directory / "o"
         document = json.loads(os.getxattr(path, DATA))
-        os.setxattr(path, DATA, json.dumps({**document, "system": True}).encode())
+        os.setxattr(path, DATA, json.dumps({**document, "system": True}, separators=(",", ":")).encode())
         os.setxattr(path, DATA_SYSTEM, stolen)
         server = Server(files)
         assert server.call("HEAD", "o", 3).headers.get("X-Object-Sysmeta-A") is None

@@ -120,6 +120,16 @@ class TestNamesInEachOthersWay:
             files.put("a", b"file", 1)
             files.publish(writer, 2)
         assert (files.get("a"), files.get("a/b")) == (b"file", b"below")
+        assert files.tree() == ["a", "a%dir/", "a%dir/b", "elsewhere/"]
+
+    def test_the_place_that_an_upload_left_is_tidied(self, files):
+        files.put("a", b"file", 1)
+        with files.upload("a/b", b"below") as writer:
+            assert files.tree()[:2] == ["a", "a%dir/"]
+            (files.directory / "a").unlink()
+            (files.directory / "a").mkdir()
+            files.publish(writer, 2)
+        assert files.tree() == ["a/", "a/b"]
 
     def test_a_file_that_becomes_a_directory_while_bytes_come_is_no_harm(self, files):
         with files.upload("a", b"file") as writer:
@@ -157,7 +167,7 @@ class TestOddNames:
 
     @pytest.mark.parametrize(
         "name",
-        ["x" * 255, "x" * 256, "x" * 1024, "\N{SNOWMAN}" * 341, "/".join("x" * 511), ("y" * 255 + "/") * 4, "%" * 1024],
+        ["x" * 255, "x" * 256, "x" * 1024, "\N{SNOWMAN}" * 341, "/".join("x" * 200), ("y" * 255 + "/") * 4, "%" * 1024],
     )
     def test_long_ones_too(self, files, name):
         files.put(name, b"body", 1)
