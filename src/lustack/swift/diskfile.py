@@ -20,7 +20,7 @@ from swift.common.utils import Timestamp
 from lustack.mapping.view import ObjectView, Origin, with_etag
 from lustack.posix.tree import reopen
 from lustack.swift import attributes, faults, removal
-from lustack.swift.ordering import read_tombstone, write_tombstone
+from lustack.swift.ordering import read_tombstone, write_tombstone_if_room
 from lustack.swift.placement import Found, Key, find
 from lustack.swift.reader import PosixDiskFileReader
 from lustack.swift.writer import PosixDiskFileWriter
@@ -293,11 +293,15 @@ class PosixDiskFile:
             try:
                 if self.newest(root_fd, found) >= timestamp:
                     return []
-                write_tombstone(root_fd, self.key.hash, timestamp)
+                is_noted = write_tombstone_if_room(root_fd, self.key.hash, timestamp)
             finally:
                 if found is not None:
                     os.close(found.fd)
-            return list(self._remove_places(root_fd))
+            removed = list(self._remove_places(root_fd))
+            # On a full file system a DELETE must work; maybe it made the room to say so.
+            if not is_noted and not write_tombstone_if_room(root_fd, self.key.hash, timestamp):
+                self.logger.warning("%s: no room to note the deletion: a late upload may undo it", self.key)
+            return removed
 
     def _remove_places(self, root_fd: int) -> Iterator[bytes]:
         """Removes the object wherever it is: a PUT that was killed may have left an older one behind the newer one."""

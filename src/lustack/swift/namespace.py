@@ -33,6 +33,9 @@ from lustack.swift import containers, faults
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+# It makes 500 of a 507. Of a 413 that speaks of a quota it makes a client error with these words.
+# Source: swift/common/middleware/s3api/s3request.py:2162,2280.
+_NO_ROOM_FOR_S3 = "413 Request Entity Too Large"
 _DISK_FILE = "egg:lustack#"
 _CONFLICT = "The directory of this container holds files that jobs made; {} is one. Remove them first.\n"
 
@@ -63,7 +66,7 @@ class NamespaceMiddleware:
         try:
             answer = self._answer(Request(environ))
         except HTTPException as error:
-            answer = error
+            answer = _with_no_room(error, environ)
         return answer(environ, start_response)
 
     def _answer(self, request: Request) -> Any:
@@ -83,10 +86,7 @@ class NamespaceMiddleware:
     def _object(self, request: Request) -> Any:
         if request.method not in ("PUT", "POST", "DELETE"):
             return self.app
-        response = request.get_response(self.app)
-        if response.status == faults.NO_ROOM_STATUS:
-            response.status = "507 Insufficient Storage"
-        return response
+        return _with_no_room(request.get_response(self.app), request.environ)
 
     def _put(self, request: Request, account: str, container: str) -> Any:
         response = request.get_response(self.app)
@@ -141,6 +141,13 @@ class NamespaceMiddleware:
             containers.remove(root, path)
         except OSError as error:
             self.logger.warning("the directory of the deleted container %r stays: %s", path, error)
+
+
+def _with_no_room(response: Any, environ: Mapping[str, Any]) -> Any:
+    """The same answer; with the right status when the file system has no room."""
+    if response.status == faults.NO_ROOM_STATUS:
+        response.status = _NO_ROOM_FOR_S3 if environ.get("swift.source") == "S3" else "507 Insufficient Storage"
+    return response
 
 
 def filter_factory(global_conf: Mapping[str, str], **local_conf: str) -> Callable[[Any], NamespaceMiddleware]:

@@ -11,11 +11,12 @@ process has a descriptor of its own, because a flock belongs to the open file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lustack.mapping import layout
@@ -24,6 +25,7 @@ from lustack.posix.tree import make_directories, open_beneath
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_LOCKS = 256
 _MODE_DIRECTORY = 0o700
 _MODE_FILE = 0o600
 _TEXT_LENGTH = 33
@@ -63,11 +65,11 @@ class Locks:
         try:
             fd = self._free[path].pop()
         except IndexError:
-            return _open(root_fd, path)
+            return _open_lock(root_fd, path)
         if os.fstat(fd).st_nlink and os.fstat(fd).st_dev == os.fstat(root_fd).st_dev:
             return fd
         os.close(fd)
-        return _open(root_fd, path)
+        return _open_lock(root_fd, path)
 
     def close(self) -> None:
         """Closes every descriptor that nobody holds."""
@@ -112,6 +114,32 @@ def write_tombstone(root_fd: int, key: str, timestamp: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_tombstone_if_room(root_fd: int, key: str, timestamp: str) -> bool:
+    """`write_tombstone`, unless the file system is full.
+
+    Returns:
+        Whether there was room.
+    """
+    try:
+        write_tombstone(root_fd, key, timestamp)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return False
+        raise
+    return True
+
+
+def _open_lock(root_fd: int, path: bytes) -> int:
+    """Opens a lock. The first use makes all of them: a DELETE that is to make room needs one, too."""
+    with suppress(FileNotFoundError):
+        return open_beneath(root_fd, path, os.O_RDWR)
+    fd = _open(root_fd, path)
+    with suppress(OSError):
+        for number in range(_LOCKS):
+            os.close(_open(root_fd, layout.lock_path(f"{number:02x}")))
+    return fd
 
 
 def _open(root_fd: int, path: bytes) -> int:

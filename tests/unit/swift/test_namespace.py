@@ -211,6 +211,11 @@ class TestTheRest:
         stage.proxy.answers[method] = faults.NO_ROOM_STATUS
         assert stage.call(method, "/v1/a/c/o").status == "507 Insufficient Storage"
 
+    def test_s3_hears_what_it_has_words_for(self, stage):
+        stage.proxy.answers["PUT"] = faults.NO_ROOM_STATUS
+        answer = stage.call("PUT", "/v1/a/c/o", environ={"swift.source": "S3"})
+        assert answer.status == "413 Request Entity Too Large"
+
     def test_an_object_that_is_too_large_stays_one(self, stage):
         stage.proxy.answers["PUT"] = "413 Request Entity Too Large"
         assert stage.call("PUT", "/v1/a/c/o").status == "413 Request Entity Too Large"

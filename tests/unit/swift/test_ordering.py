@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from lustack.mapping import layout
-from lustack.swift.ordering import Locks, read_tombstone, write_tombstone
+from lustack.swift.ordering import Locks, read_tombstone, write_tombstone, write_tombstone_if_room
 
 KEY = layout.object_hash("a", "c", "o")
 SAME_FILE = KEY[:2] + "0" * 30
@@ -70,6 +70,10 @@ class TestLocks:
         before = len(os.listdir("/proc/self/fd"))
         with locks.hold(root, SAME_FILE):
             assert len(os.listdir("/proc/self/fd")) == before
+
+    def test_the_first_one_makes_room_for_all(self, root, locks, tmp_path):
+        with locks.hold(root, KEY):
+            assert len(os.listdir(os.path.join(bytes(tmp_path), layout.LOCKS))) == 256
 
     def test_a_lock_file_that_was_removed_is_made_again(self, root, locks, tmp_path):
         with locks.hold(root, KEY):
@@ -133,6 +137,13 @@ class TestTombstones:
         os.makedirs(os.path.dirname(path))
         os.mkfifo(path)
         assert read_tombstone(root, KEY) is None
+
+    def test_without_room_there_is_none_and_other_trouble_is_told(self, root, tmp_path):
+        assert write_tombstone_if_room(root, KEY, T1)
+        os.unlink(os.path.join(bytes(tmp_path), layout.tombstone_path(KEY)))
+        os.mkdir(os.path.join(bytes(tmp_path), layout.tombstone_path(KEY)))
+        with pytest.raises(IsADirectoryError):
+            write_tombstone_if_room(root, KEY, T1)
 
     def test_a_file_in_the_place_of_a_directory_is_no_tombstone(self, root, tmp_path):
         (tmp_path / ".lustack").mkdir()

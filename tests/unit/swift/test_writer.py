@@ -462,10 +462,10 @@ class TestPlanted:
 class TestNoRoom:
     @pytest.fixture
     def small(self, swift_conf, tmp_path):
-        """A file system of 1 MiB."""
+        """A file system of 1 MiB; of the files, lustack's own locks are 256."""
         mount = tmp_path / "small" / "d"
         mount.mkdir(parents=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=64", "tmpfs", mount], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=600", "tmpfs", mount], check=True)
         try:
             with contextlib.closing(Files(tmp_path / "small")) as found:
                 yield found
@@ -505,6 +505,30 @@ class TestNoRoom:
         assert response.body == b"The file system has no room left, or a quota is reached.\n"
         assert server.call("DELETE", "full", 3).status_int == 204
         assert server.call("PUT", "o", 4, bytes(512 * 1024)).status_int == 201
+
+    def test_a_delete_makes_the_room_that_its_own_note_needs(self, small):
+        small.put("o", b"x", 1)
+        small.delete("o", 2)
+        [note] = small.root.glob(".lustack/tombstones/*/*")
+        note.unlink()
+        small.put("o", b"x", 3)
+        for number in range(os.statvfs(small.root).f_ffree):
+            small.write(f"job{number}")
+        small.delete("o", 5)
+        assert note.exists()
+        small.write("job0").unlink()
+        small.put("o", b"late", 4)
+        assert not small.has("o")
+
+    @pytest.mark.expects_log("WARNING swift.tests: /a/c/full: no room to note the deletion: a late upload may undo it")
+    def test_a_delete_works_even_if_nothing_can_note_it(self, small):
+        server = Server(small)
+        small.put("full", b"x", 1)
+        os.link(small.directory / "full", small.directory / "linked")
+        for number in range(os.statvfs(small.root).f_ffree):
+            small.write(f"job{number}")
+        assert server.call("DELETE", "full", 2).status_int == 204
+        assert not small.has("full")
 
 
 AS_NOBODY = """
