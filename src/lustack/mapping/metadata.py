@@ -29,6 +29,13 @@ _FORMS = {
 }
 """Headers that Swift's object server parses without a net."""
 
+_SYSTEM_PART = b'"system"'
+"""The key that says so; only a header whose value is this very word looks the same."""
+
+_IN_NO_HEADER = re.compile("[\r\n\0\ud800-\udc7f\udd00-\udfff]")
+"""What HTTP cannot carry: JSON can hold line breaks, and halves of characters that no encoding takes. From U+DC80 to
+U+DCFF are the bytes that are no UTF-8. Source: PEP 383."""
+
 _NS = 1_000_000_000
 _CLOCKS_DIFFER_NS = 300 * _NS
 """More than the clocks of two nodes ever differ."""
@@ -171,6 +178,11 @@ def parse_data(data: bytes, data_system: bytes | None, *, trusted: bool) -> Data
     return layer
 
 
+def names_system_part(blob: bytes) -> bool:
+    """Whether the system's part of this `user.*` blob counts at all, and so has to be read; told without parsing."""
+    return _SYSTEM_PART in blob
+
+
 def render_meta(layer: MetaLayer, old: MetaLayer | None, *, trusted: bool) -> Blobs:
     """A meta layer as the blobs to store; `meta_system` first, `meta` last.
 
@@ -205,8 +217,6 @@ def parse_meta(meta: bytes, meta_system: bytes | None, *, trusted: bool) -> Meta
     layer = MetaLayer(document["inode"], _headers(document, "headers", trusted=trusted))
     if "X-Timestamp" not in layer.headers:
         raise CorruptMetadataError("X-Timestamp is missing")
-    if "Content-Type-Timestamp" in layer.headers and "Content-Type" not in layer.headers:
-        raise CorruptMetadataError("Content-Type is missing")
     if "Content-Type-Timestamp" in layer.headers and "Content-Type" not in layer.headers:
         raise CorruptMetadataError("Content-Type is missing")
     if document.get("system") is True and trusted:
@@ -270,21 +280,12 @@ def _headers(document: dict[str, Any], key: str, *, trusted: bool) -> dict[str, 
     if not isinstance(found, dict):
         raise CorruptMetadataError(f"{key} is not an object")
     for name, value in found.items():
-        if not isinstance(value, str) or not _is_header(name + value):
+        if not isinstance(value, str) or _IN_NO_HEADER.search(name + value):
             raise CorruptMetadataError(f"header {name!r} is no header")
         form = _FORMS.get(name.title())
         if form is not None and not form.fullmatch(value):
             raise CorruptMetadataError(f"{name} is {value!r}")
     return {name: value for name, value in found.items() if not (trusted and is_system(name))}
-
-
-def _is_header(text: str) -> bool:
-    """Whether HTTP can carry it: JSON can hold line breaks, and halves of characters that no encoding takes."""
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return not any(char in text for char in "\r\n\0")
 
 
 def _is_number(value: object) -> bool:

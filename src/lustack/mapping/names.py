@@ -30,6 +30,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 from lustack.errors import LustackError
@@ -125,6 +126,7 @@ def account_path(account: str) -> RelPath:
     return RelPath(_split(_escape(account.encode("utf-8", "surrogateescape"), top=True)))
 
 
+@lru_cache(maxsize=1024)
 def container_path(account: str, container: str) -> RelPath:
     """Path of a container's directory, relative to the device root.
 

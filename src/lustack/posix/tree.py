@@ -278,15 +278,14 @@ def remove_directories(dirfd: int, path: bytes, may_remove: Callable[[int], bool
 
 
 def _remove_one(dirfd: int, names: list[bytes], may_remove: Callable[[int], bool]) -> bool:
-    parent = open_beneath(dirfd, b"/".join(names[:-1]), _SEARCH)
-    try:
-        fd = open_beneath(parent, names[-1], _SEARCH)
+    with contextlib.closing(Position(dirfd)) as parent:
+        if names[:-1]:
+            parent.move(open_beneath(dirfd, b"/".join(names[:-1]), _SEARCH))
+        fd = open_beneath(parent.fd, names[-1], _SEARCH)
         try:
             may = may_remove(fd)
         finally:
             os.close(fd)
         if may:
-            os.rmdir(names[-1], dir_fd=parent)
+            os.rmdir(names[-1], dir_fd=parent.fd)
         return may
-    finally:
-        os.close(parent)

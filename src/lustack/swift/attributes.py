@@ -93,7 +93,8 @@ class Attributes:
     def _layer(self, fd: int, name: str, system_name: str, problems: list[str]) -> tuple[bytes | None, bytes | None]:
         try:
             blob = self.store.read(fd, name)
-            system = self.store.read(fd, system_name) if self.trusted and blob else None
+            has_system = self.trusted and blob is not None and metadata.names_system_part(blob)
+            system = self.store.read(fd, system_name) if has_system else None
         except CorruptAttributeError as error:
             problems.append(str(error))
             return None, None
@@ -101,12 +102,12 @@ class Attributes:
 
     def swift_timestamp(self, found: Found) -> str:
         """When Swift wrote this object, in internal form; empty if a job made it. What jobs changed does not count."""
-        blobs, _ = self.blobs(found.fd, found.place.attributes)
-        try:
-            layer = metadata.parse_data(blobs.data or b"", blobs.data_system, trusted=self.trusted)
-        except metadata.CorruptMetadataError:
-            return ""
-        if layer.stamp.inode != found.status.st_ino or metadata.is_from_future(layer.headers, time.time_ns()):
+        layer = self._old_data(found.fd, found.place.attributes)
+        if (
+            layer is None
+            or layer.stamp.inode != found.status.st_ino
+            or metadata.is_from_future(layer.headers, time.time_ns())
+        ):
             return ""
         return layer.headers.get("X-Timestamp", "")
 
@@ -116,11 +117,7 @@ class Attributes:
 
     def replace_data(self, fd: int, names: AttributeNames, layer: DataLayer) -> None:
         """Writes what PUT says over what an earlier PUT said. A crash leaves the one or the other."""
-        old, _ = self.blobs(fd, names)
-        try:
-            replaced = metadata.parse_data(old.data or b"", old.data_system, trusted=self.trusted)
-        except metadata.CorruptMetadataError:
-            replaced = None
+        replaced = self._old_data(fd, names)
         self._write_data(fd, names, metadata.render_data(layer, replaced, trusted=self.trusted))
 
     def _write_data(self, fd: int, names: AttributeNames, blobs: Blobs) -> None:
@@ -162,10 +159,17 @@ class Attributes:
         found = [self.store.sidecar_of(fd, name) for name in names]
         return [identifier for identifier in found if identifier is not None]
 
-    def _old_meta(self, fd: int, names: AttributeNames) -> MetaLayer | None:
-        old, _ = self.blobs(fd, names)
+    def _old_data(self, fd: int, names: AttributeNames) -> DataLayer | None:
+        blob, system = self._layer(fd, names.data, names.data_system, [])
         try:
-            layer = metadata.parse_meta(old.meta or b"", old.meta_system, trusted=self.trusted)
+            return metadata.parse_data(blob or b"", system, trusted=self.trusted)
+        except metadata.CorruptMetadataError:
+            return None
+
+    def _old_meta(self, fd: int, names: AttributeNames) -> MetaLayer | None:
+        blob, system = self._layer(fd, names.meta, names.meta_system, [])
+        try:
+            layer = metadata.parse_meta(blob or b"", system, trusted=self.trusted)
         except metadata.CorruptMetadataError:
             return None
         return None if metadata.is_from_future(layer.headers, time.time_ns()) else layer
@@ -184,6 +188,8 @@ def meta_layer(inode: int, headers: Mapping[str, str]) -> MetaLayer:
 
 
 def _native(text: str) -> str:
+    if text.isascii():
+        return text
     try:
         return text.encode("latin-1").decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -192,4 +198,4 @@ def _native(text: str) -> str:
 
 
 def _http(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")

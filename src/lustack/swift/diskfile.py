@@ -294,28 +294,36 @@ class PosixDiskFile:
                 if self.newest(root_fd, found) >= timestamp:
                     return []
                 is_noted = write_tombstone_if_room(root_fd, self.key.hash, timestamp)
+                removed = self._remove_places(root_fd, found)
             finally:
                 if found is not None:
                     os.close(found.fd)
-            removed = list(self._remove_places(root_fd))
             # On a full file system a DELETE must work; maybe it made the room to say so.
             if not is_noted and not write_tombstone_if_room(root_fd, self.key.hash, timestamp):
                 self.logger.warning("%s: no room to note the deletion: a late upload may undo it", self.key)
             return removed
 
-    def _remove_places(self, root_fd: int) -> Iterator[bytes]:
+    def _remove_places(self, root_fd: int, first: Found | None) -> list[bytes]:
         """Removes the object wherever it is: a PUT that was killed may have left an older one behind the newer one."""
-        for _ in range(_MOST_PLACES):
+        if first is None:
+            return []
+        self._remove_place(root_fd, first)
+        directories = [first.place.directory]
+        for _ in range(_MOST_PLACES - 1):
             found = find(root_fd, self.key)
             if found is None:
-                return
+                break
             try:
-                with suppress(FileNotFoundError):
-                    # A job was quicker.
-                    removal.remove_place(self.device, root_fd, found)
+                self._remove_place(root_fd, found)
             finally:
                 os.close(found.fd)
-            yield found.place.directory
+            directories.append(found.place.directory)
+        return directories
+
+    def _remove_place(self, root_fd: int, found: Found) -> None:
+        with suppress(FileNotFoundError):
+            # A job was quicker.
+            removal.remove_place(self.device, root_fd, found)
 
 
 def _hash_small(found: Found) -> str | None:

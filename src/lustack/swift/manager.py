@@ -67,7 +67,9 @@ class PosixDiskFileManager(BaseDiskFileManager):
         if not root:
             raise DiskFileDeviceUnavailable
         account, container, name = path[:3]
-        opened = self._devices.setdefault(root, Device(root))
+        opened = self._devices.get(root)
+        if opened is None:
+            opened = self._devices.setdefault(root, Device(root))
         open_expired = bool(kwargs.get("open_expired"))
         return PosixDiskFile(self, opened, Key(account, container, name), open_expired=open_expired)
 

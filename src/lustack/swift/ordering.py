@@ -66,7 +66,8 @@ class Locks:
             fd = self._free[path].pop()
         except IndexError:
             return _open_lock(root_fd, path)
-        if os.fstat(fd).st_nlink and os.fstat(fd).st_dev == os.fstat(root_fd).st_dev:
+        status = os.fstat(fd)
+        if status.st_nlink and status.st_dev == os.fstat(root_fd).st_dev:
             return fd
         os.close(fd)
         return _open_lock(root_fd, path)

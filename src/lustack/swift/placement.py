@@ -15,9 +15,11 @@ Rule 2: nothing is opened here but with O_PATH, so a FIFO or a device cannot sta
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lustack.mapping import layout, names
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from lustack.mapping.layout import AttributeNames
 
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
+_NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
 _MOST_DIRECTORIES = 64
 """How many places of one directory are looked at: planted twins at each level would double them each time."""
 
@@ -50,7 +53,7 @@ class Key:
     container: str
     name: str
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """The key of its lock and its tombstone."""
         return layout.object_hash(self.account, self.container, self.name)
@@ -119,13 +122,21 @@ def find(root_fd: int, key: Key) -> Found | None:
         OSError: the file system fails.
     """
     container = names.container_path(key.account, key.container)
-    place = plain_place(container + b"/" + names.encode(key.name))
-    found = _look(root_fd, place)
+    plain = plain_place(container + b"/" + names.encode(key.name))
+    try:
+        found = _inspect(root_fd, plain)
+    except FileNotFoundError:
+        # Most misses end here, with two opens.
+        found = None
+        if not key.name.endswith("/") and not has_twins(root_fd, container):
+            return None
+    except OSError as error:
+        _raise_strange(error)
+        found = None
     if found is not None:
         return found
-    if not key.name.endswith("/") and not _is_odd(root_fd, container, place.path):
-        return None
-    for place in _places(root_fd, container, key.name):
+    # The last look is for a twin that got its plain place back while it was looked for.
+    for place in itertools.chain(_places(root_fd, container, key.name), (plain,)):
         found = _look(root_fd, place)
         if found is not None:
             return found
@@ -170,18 +181,14 @@ def has_twins(root_fd: int, container: bytes) -> bool:
     """Whether names of this container may lie at their twin's place."""
     try:
         fd = open_beneath(root_fd, container, os.O_PATH | os.O_DIRECTORY)
+        try:
+            os.getxattr(proc_path(fd), layout.ATTRIBUTE_TWINS)
+        finally:
+            os.close(fd)
     except OSError as error:
-        if error.errno in _NOTHING:
+        if error.errno in _NOTHING or error.errno in _NO_ATTRIBUTE:
             return False
         raise
-    try:
-        os.getxattr(proc_path(fd), layout.ATTRIBUTE_TWINS)
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-            return False
-        raise
-    finally:
-        os.close(fd)
     return True
 
 
@@ -222,12 +229,27 @@ def _places(root_fd: int, container: bytes, name: str) -> Iterator[Place]:
 
 
 def _look(root_fd: int, place: Place) -> Found | None:
+    """The object at a place, None if there is none."""
     try:
-        fd = open_beneath(root_fd, place.path, os.O_PATH)
+        return _inspect(root_fd, place)
     except OSError as error:
-        if error.errno in _NOTHING:
-            return None
-        raise
+        _raise_strange(error)
+        return None
+
+
+def _raise_strange(error: OSError) -> None:
+    """Raises what does not only say that nothing is there."""
+    if error.errno not in _NOTHING:
+        raise error
+
+
+def _inspect(root_fd: int, place: Place) -> Found | None:
+    """The object at a place, None if something else is there.
+
+    Raises:
+        OSError: of the open: nothing is there, or it failed.
+    """
+    fd = open_beneath(root_fd, place.path, os.O_PATH)
     found = None
     try:
         status = os.fstat(fd)
@@ -247,18 +269,6 @@ def _has_marker(root_fd: int, fd: int, place: Place) -> bool:
         return parse_data(value or b"", None, trusted=False).stamp.inode == os.fstat(fd).st_ino
     except (XattrUnsupportedError, CorruptAttributeError, CorruptMetadataError):
         return False
-
-
-def _is_odd(root_fd: int, container: bytes, path: bytes) -> bool:
-    """Whether an object that is not at its plain place may be elsewhere."""
-    try:
-        os.close(open_beneath(root_fd, path, os.O_PATH))
-    except FileNotFoundError:
-        return has_twins(root_fd, container)
-    except OSError as error:
-        if error.errno not in _NOTHING:
-            raise
-    return True
 
 
 def _kind(root_fd: int, path: bytes) -> int | None:
