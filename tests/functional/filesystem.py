@@ -24,13 +24,14 @@ def xfs_in_a_file(directory: Path, size_gib: int) -> contextlib.AbstractContextM
 
 
 @contextlib.contextmanager
-def in_a_file(directory: Path, kind: str, size_gib: int) -> Iterator[Path]:
+def in_a_file(directory: Path, kind: str, size_gib: float, options: str = "") -> Iterator[Path]:
     """Make and mount a file system; it and its sparse image are gone when the context ends.
 
     Args:
         directory: an existing directory which receives the image and the mount point.
         kind: `xfs` or `ext4`.
         size_gib: the size of the file system in GiB; nothing of it is allocated before it is used.
+        options: mount options besides `loop` and `noatime`, with commas between them.
 
     Yields:
         the mount point.
@@ -41,10 +42,11 @@ def in_a_file(directory: Path, kind: str, size_gib: int) -> Iterator[Path]:
     image, mount_point = directory / f"{kind}.img", directory / kind
     mount_point.mkdir()
     with image.open("wb") as file:
-        file.truncate(size_gib << 30)
+        file.truncate(int(size_gib * 2**30))
+    mount_options = ",".join(filter(None, ("loop", "noatime", options)))
     try:
         subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
-        subprocess.run(["mount", "-o", "loop,noatime", image, mount_point], check=True)
+        subprocess.run(["mount", "-o", mount_options, image, mount_point], check=True)
         try:
             yield mount_point
         finally:

@@ -19,6 +19,8 @@ from lustack.server.topology import Host
 SLOWEST_S = 10.0
 """No request takes longer, whatever was planted. Swift gives up on a server after 10 s (`node_timeout`)."""
 
+# A server that fails so often is shut out for a minute, for everybody. Source: swift/common/error_limiter.py:24.
+TOO_MANY_ERRORS = 11
 SELDOM_S = 86400
 
 
@@ -35,6 +37,7 @@ def plan(root: Path, state: Path, *, sync: bool = False) -> Host:
         state=str(state),
         port=0,
         memcached=shutil.which("memcached"),
+        proxy_options={"error_suppression_interval": "60"},  # as every proxy but ours has it
         sync=sync,
         sync_interval_s=SELDOM_S,
     )

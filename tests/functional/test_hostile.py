@@ -33,7 +33,7 @@ NONE: Mapping[str, str] = {}
 BODY = b"sent by a client"
 ALL = ("GET", "HEAD", "POST", "PUT", "DELETE")
 # What a client may hear about something that is no object: it is not there, or not now, or not so.
-REFUSED = frozenset({400, 404, 409, 412, 503})
+REFUSED = frozenset({400, 403, 404, 409, 412, 503})
 RENAME_EXCHANGE = 2  # Source: linux/fs.h
 AT_FDCWD = -100  # Source: linux/fcntl.h
 
@@ -92,16 +92,25 @@ def canary(file_system: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     for place in ("secret", "sub/secret", "x"):
         (directory / place).write_bytes(SECRET)
         os.setxattr(directory / place, "user.note", b"mine")
+    os.utime(directory, ns=(1, 1))
     before = survey(directory)
     yield directory
     assert survey(directory) == before
 
 
-def ask_everything(asker: Asker, path: str) -> list[Answer]:
+def ask_everything(asker: Asker, path: str, times: int = 1) -> list[Answer]:
     """Every method on one path. What is read is never the secret."""
-    answers = [asker.ask(method, path, NONE, BODY if method == "PUT" else None) for method in ALL]
+    methods = ALL * times
+    answers = [asker.ask(method, path, NONE, BODY if method == "PUT" else None) for method in methods]
     assert not any(SECRET in answer.body for answer in answers)
     return answers
+
+
+def assert_others_are_served(asker: Asker) -> None:
+    path = quoted("others", "o")
+    assert asker.ask("PUT", quoted("others")).status in {201, 202}
+    assert asker.ask("PUT", path, NONE, BODY).status == 201
+    assert asker.ask("GET", path).body == BODY
 
 
 def assert_stays_beside(asker: Asker, path: str, planted: Path) -> None:
@@ -154,36 +163,42 @@ class TestSymbolicLinks:
     def test_as_a_container_leads_nowhere(self, asker: Asker, container: Path, canary: Path, link: Callable) -> None:
         container.rmdir()
         link(container, canary)
-        for name in ("secret", "new", "sub/secret", "d/"):
-            answers = ask_everything(asker, quoted(container.name, name))
+        for name, times in (("secret", plainly.TOO_MANY_ERRORS), ("new", 1), ("sub/secret", 1), ("d/", 1)):
+            answers = ask_everything(asker, quoted(container.name, name), times)
             assert {answer.status for answer in answers} <= REFUSED
+        assert_others_are_served(asker)
         assert asker.ask("PUT", quoted(container.name)).status in {202, *REFUSED}
         asker.ask("DELETE", quoted(container.name))
         assert container.is_symlink()
 
-    def test_as_an_account_leads_nowhere(
-        self, served: Instance, canary: Path, asker: Asker, container: Path, link: Callable
-    ) -> None:
-        (canary / container.name).mkdir()
-        (canary / container.name / "secret").write_bytes(SECRET)
-        try:
-            account = container.parent
-            aside = account.with_name("aside")
-            account.rename(aside)
-            link(account, canary)
+    def test_as_an_account_leads_nowhere(self, canary: Path, asker: Asker, container: Path, link: Callable) -> None:
+        with planted_for_account(container.parent, canary, link, container.name):
             for name in ("secret", "new"):
-                answers = ask_everything(asker, quoted(container.name, name))
+                answers = ask_everything(asker, quoted(container.name, name), plainly.TOO_MANY_ERRORS)
                 assert {answer.status for answer in answers} <= REFUSED
             asker.ask("PUT", quoted("another"))
             asker.ask("DELETE", quoted("another"))
             asker.ask("DELETE", quoted(container.name))
             assert sorted(os.listdir(canary / container.name)) == ["secret"]
-            account.unlink()
-            aside.rename(account)
-        finally:
-            (canary / container.name / "secret").unlink()
-            (canary / container.name).rmdir()
-            os.utime(canary, ns=(0, 0))
+        assert_others_are_served(asker)
+
+
+@contextlib.contextmanager
+def planted_for_account(account: Path, canary: Path, link: Callable, container: str) -> Iterator[None]:
+    """A link to the canary in the place of an account's directory; the canary has the container, too."""
+    aside = account.with_name("aside")
+    (canary / container).mkdir()
+    (canary / container / "secret").write_bytes(SECRET)
+    account.rename(aside)
+    link(account, canary)
+    try:
+        yield
+    finally:
+        account.unlink()
+        aside.rename(account)
+        (canary / container / "secret").unlink()
+        (canary / container).rmdir()
+        os.utime(canary, ns=(1, 1))
 
 
 def test_symbolic_links_to_nothing_to_themselves_and_inside_are_no_objects(asker: Asker, container: Path) -> None:
@@ -303,6 +318,7 @@ class TestSpecialFiles:
         make(container)
         for name in ("o", "d/o", "d/"):
             assert {answer.status for answer in ask_everything(asker, quoted(container.name, name))} <= REFUSED
+        assert_others_are_served(asker)
         asker.ask("DELETE", quoted(container.name))
         assert container.exists()
 
@@ -363,12 +379,15 @@ def test_names_of_255_bytes_are_served_or_reported_and_never_in_the_way(
     (container / name).write_bytes(b"by a job")
     path = quoted(container.name, name)
     assert asker.ask("GET", path).body in {b"by a job", answer_of_404(asker)}
-    assert asker.ask("PUT", path + "/below", NONE, BODY).status == 201
-    assert asker.ask("GET", path + "/below").body == BODY
+    # A file in the place of a directory whose name goes on (`%+`) cannot be helped: there is no other place.
+    below = asker.ask("PUT", path + "/below", NONE, BODY)
+    assert below.status == 201 or (below.status == 403 and name.endswith("%+")), below
+    assert asker.ask("GET", path + "/below").status == (200 if below.status == 201 else 404)
     assert (container / name).read_bytes() == b"by a job"
-    assert asker.ask("DELETE", path + "/below").status == 204
-    assert asker.ask("PUT", path, NONE, BODY).status == 201
-    assert asker.ask("GET", path).body == BODY
+    assert asker.ask("DELETE", path + "/below").status == (204 if below.status == 201 else 404)
+    stored = asker.ask("PUT", path, NONE, BODY)
+    assert stored.status == below.status
+    assert stored.status != 201 or asker.ask("GET", path).body == BODY
 
 
 def test_a_tree_deeper_than_a_path_can_be_is_no_trouble(asker: Asker, container: Path, served: Instance) -> None:
@@ -480,11 +499,16 @@ def test_garbage_in_attributes_of_directories_is_no_trouble(asker: Asker, contai
     assert (container / "d" / "file").read_bytes() == b"by a job"
 
 
-def forge(path: Path, headers: Mapping[str, str], *, attribute: str = layout.FILE_ATTRIBUTES.data) -> None:
+def forge(
+    path: Path,
+    headers: Mapping[str, str],
+    system: Mapping[str, str] = NONE,
+    attribute: str = layout.FILE_ATTRIBUTES.data,
+) -> None:
     """Write what Swift would have written, with other headers: the owner of a file can."""
     status = path.stat()
     stamp = [status.st_ino, status.st_size, status.st_mtime_ns, None]
-    value = document(stamp=stamp, inode=status.st_ino, headers=dict(headers), system=dict(headers))
+    value = document(stamp=stamp, inode=status.st_ino, headers={**headers, **system}, system={**system})
     os.setxattr(path, attribute, value)
 
 
@@ -507,7 +531,7 @@ def test_forged_system_metadata_does_not_count(asker: Asker, container: Path) ->
     for attribute in (layout.FILE_ATTRIBUTES.data, layout.FILE_ATTRIBUTES.meta):
         path = quoted(container.name, "o")
         (container / "o").write_bytes(b'[{"name": "/other/secret", "bytes": 1}]')
-        forge(container / "o", {"X-Timestamp": NOW, "Content-Type": "text/plain", **SYSTEM}, attribute=attribute)
+        forge(container / "o", {"X-Timestamp": NOW, "Content-Type": "text/plain"}, SYSTEM, attribute)
         answer = asker.ask("GET", path)
         assert (answer.status, answer.body) == (200, (container / "o").read_bytes())
         assert "x-static-large-object" not in answer.headers
@@ -527,12 +551,13 @@ FORGED = {
     "etag": {"X-Timestamp": NOW, "ETag": '"quoted"; x=y', "Etag": "no"},
     "expired": {"X-Timestamp": NOW, "X-Delete-At": "1700000001"},
     "delete-at": {"X-Timestamp": NOW, "X-Delete-At": "99999999999999999999"},
-    "type": {"X-Timestamp": NOW, "Content-Type": "; charset=\x7f; swift_bytes=no; =,"},
+    "type": {"X-Timestamp": NOW, "Content-Type": "; charset=\x7f; =,"},
     "surrogate": {"X-Timestamp": NOW, "X-Object-Meta-A": "\ud800", "\udfff": "x"},
     "control": {"X-Timestamp": NOW, "X-Object-Meta-A": "\x01\x02\x85\u2028", "X-Object Meta:B": ":", "": ""},
     "injection": {"X-Timestamp": NOW, "X-Object-Meta-A": "a\r\nX-Injected: yes", "X-Injected: yes\r\n\r\nB": "x"},
-    "unicode": {"X-Timestamp": NOW, "X-Object-Meta-é😀": "é😀"},
+    "unicode": {"X-Timestamp": NOW, "X-Object-Meta-A": "é😀"},
     "status": {"X-Timestamp": NOW, "Transfer-Encoding": "chunked", "Connection": "close", "Content-Range": "x"},
+    "type-time": {"X-Timestamp": NOW, "Content-Type-Timestamp": NOW, "Content-Type": ""},
     "many": {"X-Timestamp": NOW, **{f"X-Object-Meta-{number}": "x" for number in range(1000)}},
     "long-line": {"X-Timestamp": NOW, "X-Object-Meta-A": "x" * 60000},
 }
@@ -547,15 +572,14 @@ def test_forged_metadata_hurts_at_most_its_own_file(
     file.write_bytes(b"by a job")
     forge(file, {"Content-Type": "text/plain", **headers}, attribute=attribute)
     before = look(file)
-    for _ in range(12):  # a server that fails 10 times is shut out for a minute: swift/common/error_limiter.py
+    for _ in range(plainly.TOO_MANY_ERRORS):
         answer = asker.ask("GET", path)
         assert answer.status in {200, 404}
         assert answer.status == 404 or answer.body == b"by a job"
         assert "x-injected" not in answer.headers
     assert look(file) == before
     assert asker.ask("POST", path, {"X-Object-Meta-Colour": "red"}).status in {202, 404, 409}
-    assert asker.ask("PUT", quoted(container.name, "another"), NONE, BODY).status == 201
-    assert asker.ask("GET", quoted(container.name, "another")).body == BODY
+    assert_others_are_served(asker)
     stored = asker.ask("PUT", path, NONE, BODY)
     assert (stored.status, file.read_bytes()) == (201, BODY)
     assert asker.ask("GET", path).body == BODY
@@ -582,7 +606,7 @@ def test_reconciling_a_hostile_tree_ends_reports_and_changes_nothing(
             os.setxattr(file, attribute, value)
     for title, headers in FORGED.items():
         (container / f"forged-{title}").write_bytes(b"by a job")
-        forge(container / f"forged-{title}", {"Content-Type": "text/plain", **headers, **SYSTEM})
+        forge(container / f"forged-{title}", {"Content-Type": "text/plain", **headers}, SYSTEM)
     before = survey(container)
     for _ in range(2):
         done = plainly.reconcile(served, f"{ACCOUNT}/{container.name}")
@@ -590,11 +614,8 @@ def test_reconciling_a_hostile_tree_ends_reports_and_changes_nothing(
         assert "Traceback" not in done.stdout + done.stderr
     assert survey(container) == before
     listed = asker.ask("GET", quoted(container.name) + "?limit=10000").body.decode().splitlines()
-    assert listed == sorted(
-        entry.name
-        for entry in container.iterdir()
-        if entry.is_file() and not entry.is_symlink() and entry.name.isprintable()
-    )
+    files = [entry.name for entry in container.iterdir() if entry.is_file() and not entry.is_symlink()]
+    assert listed == sorted(name for name in files if name.isprintable())
     assert "bad" in done.stdout + done.stderr
 
 
