@@ -31,7 +31,7 @@ _NR_OPENAT2: Final = 437
 _FALLOC_FL_KEEP_SIZE: Final = 0x01
 # struct statfs is 120 bytes on 64-bit Linux; f_type is its first field, the magic fits 32 bits. Source:
 # statfs(2).
-_STATFS_BYTES: Final = 256
+_Statfs: Final = ctypes.c_char * 256
 _F_TYPE: Final = struct.Struct("=I")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -79,7 +79,7 @@ def fallocate_keep_size(fd: int, size_bytes: int) -> None:
 
 def filesystem_type(fd: int) -> int:
     """The `f_type` of the file system behind a descriptor (O_PATH is enough), as fstatfs(2) tells it."""
-    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    buffer = _Statfs()
     call_again_when_interrupted(lambda: _fstatfs(fd, buffer))
     return int(_F_TYPE.unpack_from(buffer)[0])
 

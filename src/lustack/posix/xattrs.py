@@ -25,7 +25,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from lustack.posix import atomic, tree
@@ -241,6 +241,24 @@ class AttributeStore:
         finally:
             os.close(real)
         self._sidecars.remove(sidecar)
+
+
+def choose_present(fd: int, names: Iterable[str], list_all: Callable[[str], list[str]] = os.listxattr) -> list[str]:
+    """Those of some attributes that a file may have, told by one system call.
+
+    Args:
+        fd: of the file or directory; O_PATH is enough.
+        names: with their `user.` or `trusted.`.
+        list_all: does what `os.listxattr` does.
+    """
+    try:
+        listed = list_all(tree.proc_path(fd))
+    except OSError as err:
+        if err.errno not in _TOO_BIG:
+            raise
+        # A file can have more than a list holds, 64 KiB. Source: listxattr(2).
+        return list(names)
+    return [name for name in names if name in listed]
 
 
 def _label(fd: int, name: str) -> bytes:

@@ -17,6 +17,7 @@ from lustack.mapping import content_types, metadata
 from lustack.mapping.metadata import Blobs, DataLayer, MetaLayer, Stamp
 from lustack.mapping.view import Defaults, ObjectView, describe
 from lustack.posix.errors import CorruptAttributeError
+from lustack.posix.xattrs import choose_present
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,7 +157,7 @@ class Attributes:
 
     def sidecars(self, fd: int, names: AttributeNames) -> list[bytes]:
         """The sidecars that go with an object."""
-        found = [self.store.sidecar_of(fd, name) for name in names]
+        found = [self.store.sidecar_of(fd, name) for name in choose_present(fd, names)]
         return [identifier for identifier in found if identifier is not None]
 
     def _old_data(self, fd: int, names: AttributeNames) -> DataLayer | None:

@@ -364,3 +364,19 @@ def test_litter_of_crashed_writers_is_known(side, sidecars):
     assert sidecars.read(identifier) == b"x"
     assert {atomic.is_temporary(name) for name in files(side)} == {True, False}
     assert xattrs.LARGEST_VALUE_BYTES == 65_536
+
+
+class TestChoosePresent:
+    def test_it_leaves_out_what_a_file_has_not(self, file: int, store: AttributeStore):
+        store.write(file, NAME, b"blob")
+        assert xattrs.choose_present(file, ["user.other", NAME]) == [NAME]
+
+    def test_a_file_with_more_than_a_list_holds_may_have_each(self, file: int):
+        def list_all(_path: str) -> list[str]:
+            raise OSError(errno.E2BIG, "")
+
+        assert xattrs.choose_present(file, ["user.other", NAME], list_all) == ["user.other", NAME]
+
+    def test_a_failure_is_no_answer(self):
+        with pytest.raises(FileNotFoundError):
+            xattrs.choose_present(-1, [NAME])
