@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,5 +155,5 @@ class Swift:
 
 
 @pytest.fixture
-def swift(swift_conf: Path, tmp_path: Path) -> Iterator[Swift]:
-    yield Swift(tmp_path / "databases")
+def swift(swift_conf: Path, tmp_path: Path) -> Swift:
+    return Swift(tmp_path / "databases")

@@ -42,7 +42,7 @@ class InlineExecutor(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(function(*arguments, **named))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a future keeps whatever came
             future.set_exception(error)
         return future
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from tests.listings import KEY, POLICY
 
-from lustack.sync.backlog import Backlog, Unhashed
 from lustack.sync.background import Background
+from lustack.sync.backlog import Backlog, Unhashed
 from lustack.sync.hasher import Hasher, Outcome, Pace
 from lustack.sync.sinks.protocol import ContainerKey
 

@@ -8,7 +8,7 @@ import pytest
 
 from lustack.mapping import layout
 from lustack.sync.errors import StoppedError
-from lustack.sync.housekeeping import Swept, Sweeper
+from lustack.sync.housekeeping import Sweeper, Swept
 
 TEMPORARY = ".lustack.tmp.0123456789abcdef"
 KEY = "0123456789abcdef0123456789abcdef"

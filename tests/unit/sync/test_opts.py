@@ -30,7 +30,7 @@ def test_what_a_file_says_is_read(tmp_path):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(ConfigurationError, match="/nowhere/x.conf"):
+    with pytest.raises(ConfigurationError, match=r"/nowhere/x\.conf"):
         opts.configure(["/nowhere/x.conf"])
 
 

@@ -80,7 +80,7 @@ def test_two_of_a_kind_do_not_work_with_one_state(tmp_path):
 
 def test_a_state_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StateError, match="daemon.lock"), service.locked(str(tmp_path / "file" / "x"), "daemon"):
+    with pytest.raises(StateError, match=r"daemon\.lock"), service.locked(str(tmp_path / "file" / "x"), "daemon"):
         pass
 
 

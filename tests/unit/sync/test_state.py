@@ -81,7 +81,7 @@ def test_what_is_no_database_is_refused(tmp_path):
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StateError, match="File exists|Not a directory"):
+    with pytest.raises(StateError, match=r"File exists|Not a directory"):
         State(str(tmp_path / "file" / "state.sqlite"))
 
 

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import pytest
-from swift.common.ring import RingBuilder
 from swift.common import utils
+from swift.common.ring import RingBuilder
 from tests.objects import swift_conf
 
 from lustack.errors import ConfigurationError
