@@ -72,6 +72,7 @@ class Background:
         hasher = Hasher(self._settings.settle_s, Pace(max(1, self._settings.hash_bytes_per_s), stop.wait))
         sweep_at_s = time.monotonic()
         while not stop.is_set():
+            trouble = ""
             try:
                 if time.monotonic() >= sweep_at_s:
                     sweep_at_s = time.monotonic() + self._settings.sweep_interval_s
@@ -83,7 +84,10 @@ class Background:
                 return
             except (LustackError, OSError) as error:
                 # What was not hashed or sent is met again by the next comparison.
-                warn(str(error))
+                trouble = str(error)
+            if trouble:
+                # Not above: oslo.log repeats an exception that is being handled.
+                warn(trouble)
 
     def sweep(self, sweeper: Sweeper, counts: Counts) -> None:
         """Removes litter from every device."""

@@ -198,19 +198,30 @@ class Daemon:
     def _compare_once(self) -> bool:
         """Whether it came to its end."""
         started_s = time.monotonic()
-        try:
-            report = self.world.survey(self).run(Scope(owner="daemon"), Options())
-        except StoppedError:
+        found = self._survey()
+        if isinstance(found, LustackError):
+            self.metrics.count_error(found)
+            self.rarely.warn(str(found))
+        if not isinstance(found, Report):
             return False
-        except LustackError as error:
-            self.metrics.count_error(error)
-            self.rarely.warn(str(error))
-            return False
+        report = found
         duration_s = time.monotonic() - started_s
         self.metrics.count_cycle(report, duration_s, self.world.clock.ahead_s())
         self._log(report, duration_s)
         self.cycles += 1
         return not any(error.retryable for error in report.errors)
+
+    def _survey(self) -> Report | LustackError | None:
+        """What came of it: a report, an error, or nothing because we were stopped.
+
+        Errors are returned, not logged at once: oslo.log repeats an exception that is being handled.
+        """
+        try:
+            return self.world.survey(self).run(Scope(owner="daemon"), Options())
+        except StoppedError:
+            return None
+        except LustackError as error:
+            return error
 
     def _log(self, report: Report, duration_s: float) -> None:
         LOG.debug("compared %d containers in %.3f s: %s", report.containers, duration_s, report.tally)
