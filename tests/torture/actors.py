@@ -184,6 +184,10 @@ class Worker:
     def _post(self, container: Strict, name: str) -> None:
         color = self._color()
         upload = Upload({COLOR: color}, None, State(""), method="POST")
+        seen = container.disk.look()
+        for other in seen:
+            if name in seen and other != name and seen[other].identity == seen[name].identity:
+                container.ledger.blur(other)
         answer = self._send(container, "POST", name, upload, Floating(time.monotonic(), color=color))
         if answer is not None and answer.status == 202:
             container.ledger.post(name, color)

@@ -45,7 +45,8 @@ class Checker:
     def check_listings(self, directories: Iterable[Path]) -> None:
         """Only the names: late updates of listings change nothing."""
         for directory in directories:
-            self._check_names(directory.name, set(Disk(directory).look()), set(self._listing(directory.name)))
+            on_disk, listed = set(Disk(directory).look()), set(self._listing(directory.name))
+            self._check_names(f"{directory.name} a while later", on_disk, listed)
 
     def _fail(self, sentence: str, container: Strict | None = None, name: str = "") -> None:
         story = container.story(name) if container is not None else ""

@@ -31,7 +31,7 @@ class Disk:
         """Every object. Files that vanish meanwhile are none."""
         found = {}
         for name, places in tree.objects(self.directory).items():
-            seen = self._look_at(min(places, key=self._rank))
+            seen = self._look_at(min(places, key=self._rank), name)
             if seen is not None:
                 found[name] = seen
         return found
@@ -49,19 +49,19 @@ class Disk:
         directories = [_is_twin(entry, Kind.DIRECTORY) for entry in above]
         return _TWIN if _is_twin(last, Kind.FILE) else _FILE, directories
 
-    def _look_at(self, path: bytes) -> Seen | None:
+    def _look_at(self, path: bytes, name: str) -> Seen | None:
         whole = os.path.join(os.fsencode(self.directory), path)
         try:
             status = os.lstat(whole)
             if stat.S_ISDIR(status.st_mode):
-                return Seen(EMPTY_MD5, status.st_ino, status.st_ctime_ns)
+                return Seen(EMPTY_MD5, (status.st_ino, "slash" if name.endswith("/") else "plain"), status.st_ctime_ns)
             identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if identity not in self._known:
                 with open(whole, "rb") as file:
                     self._known[identity] = hashlib.file_digest(file, "md5").hexdigest()
         except OSError:
             return None
-        return Seen(self._known[identity], status.st_ino, status.st_ctime_ns)
+        return Seen(self._known[identity], (status.st_ino, "file"), status.st_ctime_ns)
 
 
 def _is_twin(entry: bytes, kind: Kind) -> bool:

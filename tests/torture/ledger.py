@@ -46,12 +46,12 @@ class Seen:
 
     Attributes:
         md5: of the bytes.
-        inode: of the file or directory.
+        identity: of the file or of the marker; the same for two links of one file.
         ctime_ns: when it was last changed, its attributes included.
     """
 
     md5: str
-    inode: int
+    identity: tuple[int, str]
     ctime_ns: int = 0
 
 
@@ -123,6 +123,10 @@ class Ledger:
         kept = [each for each in self._floating.get(name, []) if each.color is None]
         self._floating[name] = [each if each.state is None else _recolor(each, color) for each in kept]
 
+    def blur(self, name: str) -> None:
+        """Perhaps somebody changed the metadata of this file by another of its names."""
+        self._states[name] = {state and replace(state, color=ANY) for state in self.possible(name)}
+
     def be_gone(self, name: str) -> None:
         """An answer said that there is no such object."""
         if None not in self.possible(name):
@@ -162,7 +166,7 @@ class Ledger:
         Returns:
             the names that changed.
         """
-        known = {seen.inode: (seen, self._states.get(name, {None})) for name, seen in before.items()}
+        known = {seen.identity: (seen, self._states.get(name, {None})) for name, seen in before.items()}
         self._floating = {
             name: [replace(each, is_beaten=False) for each in floating] for name, floating in self._floating.items()
         }
@@ -172,8 +176,8 @@ class Ledger:
             seen = after.get(name)
             if seen is None:
                 self._states[name] = {None}
-            elif seen.inode in known:
-                states = {_carry(state, known[seen.inode][0], seen) for state in known[seen.inode][1]}
+            elif seen.identity in known:
+                states = {_carry(state, known[seen.identity][0], seen) for state in known[seen.identity][1]}
                 self._states[name] = {replace(state, color=ANY) for state in states} if is_copy else states
             else:
                 color = ANY if seen.md5 in floated or "" in floated else None

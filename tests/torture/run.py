@@ -158,6 +158,7 @@ class Torture:
     def _check(self) -> None:
         if self.world.failures.sentences:
             return
+        self.world.served.drain()
         report = self.world.served.reconcile("--verbose")
         checker = Checker(self.world)
         checker.check(self._strict, self._wild)

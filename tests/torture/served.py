@@ -90,6 +90,16 @@ class Served:
         assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    def drain(self) -> None:
+        """Wait until updates of listings that could not be sent in time are sent: they tell of files that may be gone.
+
+        They are sent at any time, and what they leave behind is found by the next comparison.
+        """
+        limit_s = time.monotonic() + READY_S
+        while pending := list((self.state / "spool").glob("*/async_pending*/*/*")):
+            assert time.monotonic() < limit_s, f"updates are never sent: {pending}"
+            time.sleep(PAUSE_S)
+
     def _end(self, number: int) -> None:
         process, self._process = self._process, None
         if process is None:
