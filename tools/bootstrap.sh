@@ -19,7 +19,7 @@ purpose=${1:?which purpose: run, demo, test, dev or install}
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 case $purpose in
-    run) profiles=(run) install=(--editable '.[server]') ;;
+    run) profiles=(run) install=(--editable '.[server]' --group clients) ;;
     demo) profiles=(run demo) install=(--editable '.[server]' --group clients) ;;
     test) profiles=(run demo test) install=(--group tox) ;;
     dev) profiles=(run demo test) install=(--editable '.[server]' --group test --group lint --group tox) ;;
