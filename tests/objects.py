@@ -36,6 +36,8 @@ diskfile_module = egg:lustack#posix
 name = silver
 """
 
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: trusted attributes, mounts, other users")
+
 START_S = 1_700_000_000
 """A time in the past from which tests count."""
 

@@ -7,6 +7,7 @@ is an object that the model knows, and nothing temporary is left.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -68,13 +69,13 @@ class Walk(RuleBasedStateMachine):
         self.jobs = 0
 
     def teardown(self) -> None:
-        for name in {*NAMES, *self.model}:
-            self.files.delete(name, END)
-            assert not self.files.has(name)
-        assert [path for path in self.files.tree() if not path.endswith("/")] == []
-        assert self.jobs or self.files.tree() == []
-        assert self.files.sidecars() == []
-        self.files.close()
+        with contextlib.closing(self.files):
+            for name in {*NAMES, *self.model}:
+                self.files.delete(name, END)
+                assert not self.files.has(name)
+            assert self.objects() == []
+            # Jobs leave directories, and the sidecars of files that they remove are swept later.
+            assert self.jobs or (self.files.tree(), self.files.sidecars()) == ([], [])
         shutil.rmtree(self.files.root.parent)
 
     def newest(self, name: str) -> int:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 from swift.common.swob import HTTPException
+from tests.objects import NEEDS_ROOT
 
 from lustack.mapping import layout
 from lustack.mapping.metadata import DataLayer, MetaLayer, Stamp
@@ -54,6 +55,7 @@ class TestStored:
     def read(self, files, name: str = "o") -> set[str]:
         return {key for key in os.listxattr(files.directory / name) if "lustack" in key}
 
+    @NEEDS_ROOT
     def test_system_metadata_lies_where_owners_of_files_cannot_write(self, files):
         files.put("o", b"x", 1, X_Object_Sysmeta_A="secret")
         files.post("o", 2, X_Object_Transient_Sysmeta_B="secret")
@@ -124,6 +126,7 @@ class TestStored:
         files.post("o", 3, X_Object_Meta_A="new")
         assert files.head("o")["X-Object-Meta-A"] == "new"
 
+    @NEEDS_ROOT
     def test_a_post_over_a_damaged_system_part_replaces_it(self, files):
         files.put("o", b"x", 1)
         files.post("o", 2, X_Object_Transient_Sysmeta_A="old")

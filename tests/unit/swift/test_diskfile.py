@@ -15,7 +15,7 @@ import pytest
 from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist
 from swift.common.swob import HTTPException
 from swift.common.utils import Timestamp
-from tests.objects import START_S, Files, Server, at
+from tests.objects import NEEDS_ROOT, START_S, Files, Server, at
 
 from lustack.mapping import layout
 from lustack.mapping.view import EMPTY_ETAG, OCTET_STREAM
@@ -303,6 +303,7 @@ class TestForged:
         assert files.head("o")["ETag"] == md5(b"hello")
         assert os.getxattr(files.directory / "o", META) == (blob or b" ")
 
+    @NEEDS_ROOT
     @pytest.mark.expects_log("is served as a bare file")
     def test_every_method_works_on_a_file_with_garbage(self, files):
         server = Server(files)
@@ -327,12 +328,14 @@ class TestForged:
         os.setxattr(path, DATA, json.dumps(document).encode())
         return files.head("o")
 
+    @NEEDS_ROOT
     def test_forged_system_metadata_does_not_count(self, files):
         system = {"X-Object-Sysmeta-Symlink-Target": "x/y", "x-static-large-object": "True"}
         found = self.forge(files, headers=system, system=system)
         assert found["X-Timestamp"] == at(1).internal
         assert not {key for key in found if "ysmeta" in key or "arge" in key}
 
+    @NEEDS_ROOT
     @pytest.mark.expects_log("the system's part is missing")
     def test_system_metadata_that_should_be_there_and_is_not_is_reported(self, files):
         self.forge(files, system=True)
@@ -342,6 +345,7 @@ class TestForged:
         assert found["Content-Length"] == "5"
         assert files.get("o") == b"hello"
 
+    @NEEDS_ROOT
     @pytest.mark.expects_log("the system's part is of another file")
     def test_system_metadata_of_another_file_does_not_count(self, files):
         files.put("secret", b"x", 1, X_Object_Sysmeta_A="1")

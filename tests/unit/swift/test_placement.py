@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.objects import NEEDS_ROOT
 
 from lustack.mapping import layout, names
 from lustack.swift import placement
@@ -124,7 +125,7 @@ class TestFind:
                 assert find(root, name) is not None
             mover.join()
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+    @NEEDS_ROOT
     def test_a_directory_whose_attributes_are_hidden_says_so(self, root, container, tmp_path):
         (container / "a").mkdir(mode=0o700)
         for path in (tmp_path, *tmp_path.parents[:2]):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from swift.common.swob import HTTPException
-from tests.objects import Files, Server, at
+from tests.objects import NEEDS_ROOT, Files, Server, at
 
 from lustack.mapping import layout
 from lustack.swift import faults
@@ -24,7 +24,6 @@ from lustack.swift import faults
 REPOSITORY = Path(__file__).parents[3]
 FOLDER = {"Content_Type": "application/directory"}
 NAMES = ("a", "a/b", "a/b/c")
-NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class TestNamesInEachOthersWay:
