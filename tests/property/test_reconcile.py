@@ -170,4 +170,4 @@ class Listing(RuleBasedStateMachine):
 
 
 TestListing = Listing.TestCase
-TestListing.settings = settings(max_examples=60, stateful_step_count=30)
+TestListing.settings = settings(max_examples=settings.default.max_examples // 2, stateful_step_count=30)

@@ -136,8 +136,7 @@ class Hasher:
                 return Outcome.CHANGED
             layer = DataLayer(file_stamp(after), kept_headers(name, with_etag(view, digest)))
             blobs = metadata.render_data(layer, trusted=device.observer.trusted)
-            if blobs.data is not None:
-                device.observer.store.write(fd, FILE_ATTRIBUTES.data, blobs.data)
+            device.observer.store.write(fd, FILE_ATTRIBUTES.data, blobs.data or b"")
         finally:
             os.close(file)
         return Outcome.HASHED

@@ -127,8 +127,14 @@ def test_a_file_on_another_mount_is_no_object_here(playground):
         assert device.observer.observe("o", [Place(elsewhere, b"o")], NOW_NS) is None
 
 
-def test_file_systems_without_attributes_have_none():
+def test_file_systems_without_attributes_have_none(monkeypatch):
     # procfs has none: listxattr(2) answers EOPNOTSUPP or nothing.
     assert list_attributes(b"/proc/self/status") == []
     with pytest.raises(FileNotFoundError):
         list_attributes(b"/proc/self/nothing")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "listxattr", refuse)
+    assert list_attributes(b"/") == []

@@ -194,6 +194,15 @@ def test_a_row_does_not_wait_long_for_others(playground):
     assert sum(playground.sink.requests) == 600
 
 
+def test_rows_wait_for_others_for_a_moment(playground):
+    playground.timer.step_ns = 0
+    for number in range(600):
+        playground.write(f"{number:03}", b"")
+    playground.compare()
+    assert playground.sink.requests == [600]
+    assert len(playground.notebook.reached) > 2
+
+
 def test_the_cursor_passes_a_name_when_its_row_is_acknowledged(playground):
     for number in range(6):
         playground.write(f"{number}")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from dataclasses import replace
 
@@ -287,6 +288,36 @@ def test_a_long_comparison_saves_where_it_is(playground):
     with pytest.raises(SwiftUnavailableError):
         run(playground)
     assert playground.state.begin(Scope()) == Cursor(0, "a", "z", "")
+
+
+def test_a_long_dry_run_saves_nothing(playground):
+    playground.timer.step_ns = 10**9
+    playground.write("o")
+    run(playground, dry_run=True)
+    assert playground.state.begin(Scope()) == Cursor()
+
+
+def test_an_account_that_cannot_be_read_does_not_stop_the_others(playground):
+    playground.sink.accounts.add("b")
+    (playground.root / "b" / "d").mkdir(parents=True)
+    has_account = playground.sink.has_account
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def has_account_and_no_descriptors(account):
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        if account == "a":
+            lowest_free = os.dup(0)
+            os.close(lowest_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+        return has_account(account)
+
+    playground.sink.has_account = has_account_and_no_descriptors
+    try:
+        report = run(playground)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [str(error) for error in report.errors] == ["the directory of a cannot be read: Too many open files"]
+    assert report.adopted == 1
 
 
 def test_a_container_that_cannot_be_opened_does_not_stop_the_others(playground):

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 
 import pytest
 
 from lustack.mapping import layout
+from lustack.sync import walk as walk_module
+from lustack.sync.observe import Directory
 from lustack.sync.walk import Walk
 
 LONG = "l" * 253
@@ -163,9 +166,32 @@ def test_a_directory_that_cannot_be_read_is_reported(playground, path, room):
         walker.close()
 
 
-def test_a_marker_that_cannot_be_asked_is_reported(playground):
-    (playground.container / "d").mkdir()
+def fail(code):
+    def call(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    return call
+
+
+@pytest.mark.parametrize(("code", "unreadable"), [(errno.EIO, 1), (errno.ENOENT, 0)])
+def test_a_directory_that_cannot_be_asked_for_its_markers_is_reported_unless_it_is_gone(
+    playground, monkeypatch, code, unreadable
+):
+    playground.write("d/x")
+    monkeypatch.setattr(walk_module, "list_attributes", fail(code))
+    found, findings = walk(playground)
+    assert found == []
+    assert findings.unreadable == unreadable
+
+
+@pytest.mark.parametrize(("code", "unreadable"), [(errno.EIO, 1), (errno.ENOENT, 0), (errno.EXDEV, 0)])
+def test_a_directory_that_cannot_be_entered_is_reported_unless_it_is_gone_or_a_mount(
+    playground, monkeypatch, code, unreadable
+):
+    playground.write(f"{LONG}%+/tail-of-it")
     with playground.directory() as directory:
-        # The directory is gone, but its path leads to a file system that answers otherwise.
-        object.__setattr__(directory, "proc", b"/proc/self/fd/%d/" % directory.fd)
-        assert [name for name, _ in Walk(directory)] == []
+        monkeypatch.setattr(Directory, "open", fail(code))
+        walker = Walk(directory)
+        assert list(walker) == []
+        assert walker.findings.unreadable == unreadable
+        walker.close()

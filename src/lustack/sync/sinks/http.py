@@ -20,6 +20,8 @@ from lustack.sync.errors import SyncError
 _TIMEOUT_S = 60.0
 """A batch of 10 000 rows takes the server about a second. Source: measured."""
 
+_FAILURES = (OSError, http.client.HTTPException)
+
 
 @dataclass(frozen=True)
 class Node:
@@ -116,18 +118,17 @@ class Connections:
         Raises:
             NodeError: no answer.
         """
-        connection = self._take(node)
+        idle = self._take(node)
+        if idle is not None:
+            try:
+                return self._exchange(idle, node, request)
+            except _FAILURES:
+                idle.close()
+        fresh = http.client.HTTPConnection(node.host, node.port, timeout=self._timeout_s)
         try:
-            if connection is not None:
-                try:
-                    return self._exchange(connection, node, request)
-                except (OSError, http.client.HTTPException):
-                    connection.close()
-            connection = http.client.HTTPConnection(node.host, node.port, timeout=self._timeout_s)
-            return self._exchange(connection, node, request)
-        except (OSError, http.client.HTTPException) as error:
-            if connection is not None:
-                connection.close()
+            return self._exchange(fresh, node, request)
+        except _FAILURES as error:
+            fresh.close()
             raise NodeError(node, str(error) or type(error).__name__) from error
 
     def close(self) -> None:
