@@ -49,9 +49,7 @@ def no_unexpected_logs(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     root.removeHandler(collector)
     patterns = find_expected_patterns(request.node)
-    unexpected = [
-        message for message in collector.messages if not any(re.search(p, message) for p in patterns)
-    ]
+    unexpected = [message for message in collector.messages if not any(re.search(p, message) for p in patterns)]
     missing = [p for p in patterns if not any(re.search(p, message) for message in collector.messages)]
     if unexpected:
         pytest.fail("unexpected log: " + "\n".join(unexpected), pytrace=False)
