@@ -96,7 +96,9 @@ class Served:
         They are sent at any time, and what they leave behind is found by the next comparison.
         """
         limit_s = time.monotonic() + READY_S
-        while pending := list((self.state / "spool").glob("*/async_pending*/*/*")):
+        while pending := [
+            files for folder, _, files in os.walk(self.state / "spool") if "async_pending" in folder and files
+        ]:
             assert time.monotonic() < limit_s, f"updates are never sent: {pending}"
             time.sleep(PAUSE_S)
 
