@@ -11,6 +11,8 @@ It belongs directly before the last `proxy-logging`, right of everything that ma
 - DELETE of a container is refused with 409 while files are in the directory, whether Swift has seen them or not;
   afterwards the directory, and the account's when it is empty, are removed.
 - When the object server says that there is no room, the client gets the 507 that it should.
+- A static large object of files whose MD5 nobody knows yet is refused with 400, and "503" for each such file, until
+  the background hasher has read them.
 
 Names that would reach `.lustack/` need no rule here: `lustack.mapping.names` gives every Swift name another place.
 """
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from swift.common.concurrency import tpool
 from swift.common.storage_policy import POLICIES
-from swift.common.swob import HTTPConflict, HTTPException, Request, wsgi_to_str
+from swift.common.swob import HTTPConflict, HTTPException, HTTPServiceUnavailable, Request, wsgi_to_str
 from swift.common.utils import get_logger
 from swift.proxy.controllers.base import get_container_info
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 # Source: swift/common/middleware/s3api/s3request.py:2162,2280.
 _NO_ROOM_FOR_S3 = "413 Request Entity Too Large"
 _DISK_FILE = "egg:lustack#"
+_HASHED_AFTER_S = "10"
 _CONFLICT = "The directory of this container holds files that jobs made; {} is one. Remove them first.\n"
 
 
@@ -84,9 +87,18 @@ class NamespaceMiddleware:
         return self.app
 
     def _object(self, request: Request) -> Any:
+        if request.method == "HEAD" and request.environ.get("swift.source") == "SLO":
+            return self._segment(request)
         if request.method not in ("PUT", "POST", "DELETE"):
             return self.app
         return _with_no_room(request.get_response(self.app), request.environ)
+
+    def _segment(self, request: Request) -> Any:
+        """What the SLO filter asks about a segment: it needs the ETag, and fails if there is none."""
+        response = request.get_response(self.app)
+        if response.is_success and not response.etag:
+            return HTTPServiceUnavailable(request=request, headers={"Retry-After": _HASHED_AFTER_S})
+        return response
 
     def _put(self, request: Request, account: str, container: str) -> Any:
         response = request.get_response(self.app)

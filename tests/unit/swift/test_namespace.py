@@ -211,6 +211,16 @@ class TestTheRest:
         stage.proxy.answers[method] = faults.NO_ROOM_STATUS
         assert stage.call(method, "/v1/a/c/o").status == "507 Insufficient Storage"
 
+    @pytest.mark.parametrize(("etag", "status"), [("", 503), ("d41d8cd98f00b204e9800998ecf8427e", 200)])
+    def test_a_file_whose_md5_nobody_knows_is_no_segment_yet(self, stage, etag, status):
+        stage.filter.app = Response(headers={"Etag": etag} if etag else {})
+        assert stage.call("HEAD", "/v1/a/c/o", environ={"swift.source": "SLO"}).status_int == status
+        assert stage.call("HEAD", "/v1/a/c/o").status_int == 200
+
+    def test_what_is_no_segment_is_told_as_it_is(self, stage):
+        stage.proxy.answers["HEAD"] = "404 Not Found"
+        assert stage.call("HEAD", "/v1/a/c/o", environ={"swift.source": "SLO"}).status_int == 404
+
     def test_s3_hears_what_it_has_words_for(self, stage):
         stage.proxy.answers["PUT"] = faults.NO_ROOM_STATUS
         answer = stage.call("PUT", "/v1/a/c/o", environ={"swift.source": "S3"})
