@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows and checks the whole way: what Swift and S3 upload are files, what jobs make of files is in Swift and S3.
+"""The demonstration: real clients and coreutils on one tree, each step checked.
 
     make demo
 
-Starts `lustack serve` on a directory of its own and does what users do, with the real `swift` command, boto3, curl and
-coreutils. Exits with 0 only if all of it held, and leaves nothing running, mounted or on disk.
+Starts `lustack serve` on a directory of its own, shows what a person would type, and checks what comes of it.
+Exits with 0 only if all of it held; in the end nothing runs, nothing is mounted, and nothing is left on disk.
 """
 
 from __future__ import annotations
@@ -12,47 +12,69 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from typing import NoReturn
 
-from clients import Clients, UnexpectedError
-from place import serving
-from steps import STEPS
+import features
+import files
+import objects
+from show import Show, UnexpectedError
+from stage import Stage, playing
+
+INTERRUPTED = 130
 
 
 def main() -> int:
-    """Returns the exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    began = time.monotonic()
-    failed = 0
-    with serving() as served:
-        print(f"lustack serve DIR   # ready after {time.monotonic() - began:.1f} s, DIR={served.files}")
-        clients = Clients(served)
-        for step in STEPS:
-            failed += not show(step, clients)
-    passed = len(STEPS) - failed
-    print(f"\n{passed} passed, {failed} failed in {time.monotonic() - began:.0f} s; nothing is left behind")
-    return 1 if failed else 0
+    """Play it.
 
-
-def show(step: object, clients: Clients) -> bool:
-    """Does one step and says how it went."""
-    good, bad = ("\u2713", "\u2717") if sys.stdout.isatty() else ("ok", "FAILED")
-    clients.shown.clear()
-    problem = ""
+    Returns:
+        The exit code.
+    """
+    show, started_s = Show(sys.stdout), time.monotonic()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    show.say("lustack serve DIR: a directory as Swift and S3 on this machine; starting it ...")
     try:
-        step(clients)
+        with playing() as stage:
+            introduce(show, stage)
+            for act in (objects.play, files.play, features.play):
+                act(show, stage)
+            show.head("And the end")
+            with show.step("Ctrl-C: lustack serve stops, with all that it started"):
+                stage.stop()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # cleaning up must not be interrupted
+    except KeyboardInterrupt:
+        show.say("\ninterrupted; everything is stopped and removed")
+        return INTERRUPTED
     except UnexpectedError as error:
-        problem = str(error)
-    print(f"\n{bad if problem else good}  {step.__doc__}")
-    for line in clients.shown:
-        print(f"     $ {line}")
-    if problem:
-        print(f"     {problem}")
-    sys.stdout.flush()
-    return not problem
+        show.say(f"it did not start: {error}")
+        return 1
+    return conclude(show, time.monotonic() - started_s)
+
+
+def introduce(show: Show, stage: Stage) -> None:
+    """Say what is where."""
+    environment = stage.environment
+    show.say(f"DATA={environment['DATA']}   the object o of the container c is the file $DATA/c/o")
+    show.say("export " + " ".join(f"{name}={environment[name]}" for name in ("ST_AUTH", "ST_USER", "ST_KEY")))
+    access = stage.access
+    show.say(f"s3 = boto3.client('s3', endpoint_url='{access['s3_endpoint']}',")
+    show.say(f"    aws_access_key_id='{access['s3_access_key']}', aws_secret_access_key='{access['s3_secret_key']}')")
+
+
+def conclude(show: Show, took_s: float) -> int:
+    """Say how it went; the exit code."""
+    if show.failed:
+        show.say(f"\n{len(show.failed)} of {show.steps} steps did NOT hold ({took_s:.0f} s):")
+        for command in show.failed:
+            show.say(f"    {command}")
+        return 1
+    show.say(f"\nAll {show.steps} steps held ({took_s:.0f} s). Nothing runs any more, and nothing is left on disk.")
+    return 0
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())
