@@ -24,10 +24,12 @@ def row(name: str, later_s: int = 0, **changes: object) -> SentRow:
 
 
 def listed(sink, key=KEY, prefix="") -> list[ListedRow]:
-    found, marker = [], ""
-    while page := sink.list_rows(key, marker, prefix):
-        found += page
-        marker = page[-1].name
+    found: list[ListedRow] = []
+    is_last = False
+    while not is_last:
+        rows, is_last = sink.list_rows(key, found[-1].name if found else "", prefix)
+        is_last |= not rows
+        found += rows
     return found
 
 

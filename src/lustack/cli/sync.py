@@ -8,10 +8,11 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lustack.cli import exits
 from lustack.errors import ConfigurationError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from lustack.sync.sinks.protocol import ContainerKey
     from lustack.sync.state import Scope
     from lustack.sync.survey import Report
+
+_LINE_S = 10.0
 
 _RUN = """\
 Compares the files of every container with its listing again and again, and makes the listings true. Beside it, learns
@@ -124,11 +127,34 @@ def parse_scope(text: str) -> Scope:
     return Scope(account, *rest)
 
 
-class Progress:
-    """Shows nothing."""
+class Progress(Protocol):
+    """Shows how far a comparison is."""
 
     def show(self, where: str, tally: Tally) -> None:
         """Some names of a container were compared."""
+        ...
+
+
+class LineProgress(Progress):
+    """Prints a line now and then."""
+
+    def __init__(self, stream: TextIO, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        """Prints nothing yet.
+
+        Args:
+            stream: where to.
+            monotonic_s: a clock that never goes back.
+        """
+        self._stream = stream
+        self._monotonic_s = monotonic_s
+        self._said_s = monotonic_s()
+
+    def show(self, where: str, tally: Tally) -> None:
+        """See `Progress`."""
+        now_s = self._monotonic_s()
+        if now_s - self._said_s >= _LINE_S:
+            self._said_s = now_s
+            print(f"{printable(where)}: {_counts(tally)}", file=self._stream, flush=True)
 
 
 class TerminalProgress(Progress):
@@ -151,9 +177,9 @@ class TerminalProgress(Progress):
 
 @contextmanager
 def show_progress(stream: TextIO) -> Iterator[Progress]:
-    """A display on standard error if that is a terminal."""
+    """A display on standard error: a line that changes if that is a terminal, else one now and then."""
     if not stream.isatty():
-        yield Progress()
+        yield LineProgress(stream)
         return
     from rich.console import Console
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from lustack.sync.sinks.protocol import ContainerKey
 
-_ROOM = 200_000
-"""About 60 MB of names."""
+_ROOM = 100_000
+"""About 30 MB of names."""
 
 
 class Unhashed(NamedTuple):

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -250,8 +251,10 @@ class Comparison:
         """Tells the object servers to look for twins here: a job may have copied some from elsewhere."""
         if self.findings.has_twins and self.directory and not (self._is_noted or self.limits.dry_run):
             self._is_noted = True
-            if layout.ATTRIBUTE_TWINS not in list_attributes(self.directory.proc):
-                os.setxattr(self.directory.fd, layout.ATTRIBUTE_TWINS, b"1")
+            # Where attributes cannot be written, PUT cannot write them either, and there are no twins of its own.
+            with suppress(OSError):
+                if layout.ATTRIBUTE_TWINS not in list_attributes(self.directory.proc):
+                    os.setxattr(self.directory.fd, layout.ATTRIBUTE_TWINS, b"1")
 
     def _flush(self, name: str) -> None:
         self._note_twins()
@@ -261,11 +264,11 @@ class Comparison:
 
     def _rows(self, after: str, prefix: str) -> Iterator[ListedRow]:
         while True:
-            page = self.tools.sink.list_rows(self.key, after, prefix)
-            if not page:
+            rows, is_last = self.tools.sink.list_rows(self.key, after, prefix)
+            yield from rows
+            if is_last or not rows:
                 return
-            yield from page
-            after = page[-1].name
+            after = rows[-1].name
 
 
 class _Outbox:

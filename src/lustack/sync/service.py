@@ -42,6 +42,12 @@ LOG = log.getLogger(__name__)
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
+_REST = 0.25
+"""After a comparison that took long: so much of its time nothing is compared."""
+
+_AHEAD_S = 60.0
+"""So much may timestamps be ahead of the clock before a human should know."""
+
 _REPEAT_S = 3600.0
 """The same sentence is logged at most once in so many seconds."""
 
@@ -190,7 +196,8 @@ class Daemon:
             started_s = time.monotonic()
             if self._compare_once():
                 wait_s = _FIRST_WAIT_S
-                self.stop.wait(max(0.0, started_s + self.world.settings.interval_s - time.monotonic()))
+                took_s = time.monotonic() - started_s
+                self.stop.wait(max(self.world.settings.interval_s - took_s, took_s * _REST))
             else:
                 self.stop.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries, guards nothing)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
@@ -227,6 +234,8 @@ class Daemon:
         LOG.debug("compared %d containers in %.3f s: %s", report.containers, duration_s, report.tally)
         for error in report.errors:
             self.rarely.warn(str(error))
+        if self.world.clock.ahead_s() > _AHEAD_S:
+            self.rarely.warn("the clock of this machine was ahead: rows are stamped later than it says")
         for where, why in report.notes:
             self.rarely.warn(f"{where}: left alone: {why}")
         if report.unlistable or report.unreadable:

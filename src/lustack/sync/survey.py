@@ -294,6 +294,8 @@ class Survey:
             comparison.run(*where)
         except ContainerGoneError as error:
             self._note(comparison.key, str(error))
+        except OSError as error:
+            self._fail(comparison.key, error)
         finally:
             self._report.add(comparison.key, comparison)
         if comparison.tally.withheld and not comparison.limits.may_delete:

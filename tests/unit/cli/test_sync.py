@@ -115,7 +115,7 @@ def test_without_a_configuration_file_the_usual_one_is_named():
 def follow(**options):
     stream = io.StringIO()
     given = {"is_telling": True, "is_json": False, **options}
-    follower = sync.Follower(threading.Event(), sync.Progress(), stream, **given)
+    follower = sync.Follower(threading.Event(), sync.LineProgress(stream), stream, **given)
     follower.on_difference(KEY, ROW)
     follower.on_difference(KEY, delete("b", 0))
     follower.on_unhashed(KEY, "a")
@@ -157,9 +157,19 @@ def test_a_report_tells_programs_everything():
     assert json.loads(sync.render_json(report))["report"]["errors"] == ["the device /d cannot be used: gone"]
 
 
-def test_progress_is_shown_on_a_terminal_only():
-    with sync.show_progress(io.StringIO()) as progress:
-        assert type(progress) is sync.Progress
+def test_progress_is_a_line_now_and_then():
+    now_s = [0.0]
+    stream = io.StringIO()
+    progress = sync.LineProgress(stream, lambda: now_s[0])
+    for later_s in (1.0, 10.0, 11.0):
+        now_s[0] = later_s
+        progress.show("a/c", Tally(files=7))
+    assert stream.getvalue() == "a/c: 7 objects, 0 rows: 0 written, 0 deleted\n"
+    with sync.show_progress(stream) as progress:
+        assert isinstance(progress, sync.LineProgress)
+
+
+def test_progress_is_a_line_that_changes_on_a_terminal():
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as terminal:
         with sync.show_progress(terminal) as progress:

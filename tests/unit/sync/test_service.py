@@ -147,6 +147,14 @@ def test_what_is_left_alone_is_logged_once(playground, world):
         wait_for(lambda: daemon.cycles > 3)
 
 
+@pytest.mark.expects_log("the clock of this machine was ahead")
+def test_a_clock_that_was_ahead_is_told(playground, world):
+    playground.clock.now_ns()
+    playground.timer.now_ns -= 3600 * 10**9
+    with running(world) as daemon:
+        wait_for(lambda: daemon.cycles)
+
+
 def test_whoever_stops_it_does_not_wait_for_a_long_comparison(playground, world):
     for number in range(2000):
         playground.write(f"{number:04}", b"")

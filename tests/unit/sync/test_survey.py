@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -318,6 +319,23 @@ def test_an_account_that_cannot_be_read_does_not_stop_the_others(playground):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert [str(error) for error in report.errors] == ["the directory of a cannot be read: Too many open files"]
     assert report.adopted == 1
+
+
+def test_a_container_that_cannot_be_walked_does_not_stop_the_others(playground):
+    other = ContainerKey("a", "other")
+    playground.sink.containers[other] = FakeContainer()
+    (playground.root / "a" / "other").mkdir()
+    list_rows = playground.sink.list_rows
+
+    def fail_once(key, marker, prefix):
+        if key == KEY:
+            raise OSError(errno.EIO, "Input/output error")
+        return list_rows(key, marker, prefix)
+
+    playground.sink.list_rows = fail_once
+    report = run(playground)
+    assert [str(error) for error in report.errors] == ["the directory of a/c cannot be read: Input/output error"]
+    assert report.containers == 2
 
 
 def test_a_container_that_cannot_be_opened_does_not_stop_the_others(playground):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lustack.sync.errors import ContainerGoneError, SwiftRefusedError, SwiftUnavailableError
 from lustack.sync.plan import NORMAL_LENGTH, ListedRow, SentRow, show
-from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Presence
+from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Page, Presence
 
 
 @dataclass
@@ -96,11 +96,12 @@ class FakeSink:
             raise SwiftRefusedError(f"PUT {key}", 404)
         self.containers[key] = FakeContainer(policy_index=policy_index)
 
-    def list_rows(self, key: ContainerKey, marker: str, prefix: str) -> Sequence[ListedRow]:
+    def list_rows(self, key: ContainerKey, marker: str, prefix: str) -> Page:
         """See `Sink`."""
         self._fail_on_demand("list_rows")
         shown = self._existing(key, may_be_doomed=True).shown()
-        return [shown[name] for name in sorted(shown) if name > marker and name.startswith(prefix)][: self.page_rows]
+        rows = [shown[name] for name in sorted(shown) if name > marker and name.startswith(prefix)]
+        return Page(rows[: self.page_rows], len(rows) < self.page_rows)
 
     def send(self, key: ContainerKey, rows: Sequence[SentRow]) -> None:
         """See `Sink`."""

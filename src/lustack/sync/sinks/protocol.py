@@ -56,6 +56,18 @@ class ContainerState:
     is_sharded: bool = False
 
 
+class Page(NamedTuple):
+    """A part of a listing.
+
+    Attributes:
+        rows: in byte order.
+        is_last: whether it is known that no other follows; a page without rows is the last one too.
+    """
+
+    rows: Sequence[ListedRow]
+    is_last: bool
+
+
 class Sink(Protocol):
     """Holds listings. Every method blocks, is thread-safe and may raise `SwiftUnavailableError`."""
 
@@ -82,8 +94,8 @@ class Sink(Protocol):
         """
         ...
 
-    def list_rows(self, key: ContainerKey, marker: str, prefix: str) -> Sequence[ListedRow]:
-        """A page of rows after `marker` whose names begin with `prefix`, in byte order; none: that was the end.
+    def list_rows(self, key: ContainerKey, marker: str, prefix: str) -> Page:
+        """Some rows after `marker` whose names begin with `prefix`.
 
         Raises:
             ContainerGoneError: there is no such container.

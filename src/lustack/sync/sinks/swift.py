@@ -23,7 +23,7 @@ from lustack.mapping.metadata import timestamp_text
 from lustack.sync.errors import ContainerGoneError, SwiftRefusedError, SwiftUnavailableError
 from lustack.sync.plan import ListedRow, SentRow
 from lustack.sync.sinks.http import Answer, Connections, Node, NodeError, Request
-from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Presence
+from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Page, Presence
 from lustack.sync.sinks.rings import Rings
 
 _NOT_FOUND = 404
@@ -40,12 +40,12 @@ Asked = list[tuple[Node, Answer]]
 
 @dataclass(frozen=True)
 class _Query:
-    """Which rows to list."""
+    """Which rows to list; of the container's own policy unless one is named."""
 
     marker: str
     end_marker: str
     prefix: str
-    policy_index: int
+    policy_index: str = ""
 
 
 class SwiftSink:
@@ -99,13 +99,10 @@ class SwiftSink:
         answers = self._ask_all(nodes, *requests)
         self._check_majority(nodes, answers, request)
 
-    def list_rows(self, key: ContainerKey, marker: str, prefix: str) -> Sequence[ListedRow]:
+    def list_rows(self, key: ContainerKey, marker: str, prefix: str) -> Page:
         """See `Sink`."""
-        state = self.get_state(key)
-        if state.presence not in (Presence.EXISTS, Presence.DOOMED):
-            raise ContainerGoneError(str(key))
-        found = self._list(key, _Query(marker, "", prefix, state.policy_index), ())
-        return [_listed(each) for each in found]
+        found, is_whole = self._list(key, _Query(marker, "", prefix), ())
+        return Page([_listed(each) for each in found], is_whole and len(found) < self._rings.page_rows)
 
     def send(self, key: ContainerKey, rows: Sequence[SentRow]) -> None:
         """See `Sink`."""
@@ -159,31 +156,41 @@ class SwiftSink:
         existing = [node for node, answer in heads if answer.is_success]
         self._check_majority(nodes, self._ask_all(existing, request, known=len(nodes)), request)
 
-    def _list(self, key: ContainerKey, query: _Query, above: tuple[ContainerKey, ...]) -> list[dict[str, Any]]:
-        """Rows of a container or, where it is sharded, of the first of its shards that has some."""
+    def _list(
+        self, key: ContainerKey, query: _Query, above: tuple[ContainerKey, ...]
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Rows of a container, or, where it is sharded, of the first of its shards that has some.
+
+        Returns:
+            The rows, and whether they are of all of it.
+        """
         kind = "object" if key in above else "auto"
         answer = self._ask_any(self._rings.containers(*key), self._listing_request(key, query, kind))
         if not answer.is_success:
             raise ContainerGoneError(str(key))
         found = _parse(answer)
         if answer.headers.get("x-backend-record-type") != "shard":
-            return found
+            return found, True
+        # What shards say of their policy does not count. Source: swift/proxy/controllers/container.py _get_from_shards.
+        policy_index = query.policy_index or answer.headers.get("x-backend-storage-policy-index", "")
         for shard in found:
             if _is_outside(shard, query):
                 continue
             # Swift's end marker excludes itself. Source: swift/common/utils/__init__.py Namespace.end_marker.
             bounds = [end for end in (query.end_marker, shard["upper"] and shard["upper"] + "\0") if end]
-            inner = replace(query, end_marker=min(bounds, default=""))
-            rows = self._list(_shard_key(shard), inner, (*above, key))
+            inner = replace(query, end_marker=min(bounds, default=""), policy_index=policy_index)
+            rows, _ = self._list(_shard_key(shard), inner, (*above, key))
             if rows:
-                return rows
-        return []
+                return rows, False
+        return [], False
 
     def _listing_request(self, key: ContainerKey, query: _Query, kind: str) -> Request:
         parameters: dict[str, str | int] = {"format": "json", "limit": self._rings.page_rows, "states": "listing"}
         bounds = {"marker": query.marker, "end_marker": query.end_marker, "prefix": query.prefix}
         parameters.update({name: value for name, value in bounds.items() if value})
-        headers = {"X-Backend-Record-Type": kind, "X-Backend-Storage-Policy-Index": str(query.policy_index)}
+        headers = {"X-Backend-Record-Type": kind}
+        if query.policy_index:
+            headers["X-Backend-Storage-Policy-Index"] = query.policy_index
         return self._request("GET", *key, headers=headers, query=parameters)
 
     def _head(self, key: ContainerKey) -> Asked:

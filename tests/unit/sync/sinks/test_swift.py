@@ -24,10 +24,9 @@ def row(name: str) -> SentRow:
 
 
 def names_of(sink, key=KEY, prefix=""):
-    found, marker = [], ""
-    while page := sink.list_rows(key, marker, prefix):
+    found = []
+    while page := sink.list_rows(key, found[-1] if found else "", prefix).rows:
         found += [each.name for each in page]
-        marker = page[-1].name
     return found
 
 
@@ -166,6 +165,16 @@ def test_every_copy_of_the_account_is_told_by_one_copy_of_the_container(made):
     headers = made.sink._account_headers(KEY, 2)
     assert [each["X-Account-Device"] for each in headers] == ["sda,sdc", "sdb"]
     assert made.sink._account_headers(KEY, 4)[3] == {}
+
+
+def test_the_last_page_is_known_where_it_can_be(made):
+    names = ["a", "b", "c", "d", "e"]
+    made.sink.send(KEY, [row(name) for name in names])
+    assert not made.sink.list_rows(KEY, "", "").is_last
+    assert made.sink.list_rows(KEY, "d", "").is_last
+    made.shard(KEY, "b")
+    made.sink.send(KEY, [row(name) for name in names])
+    assert not made.sink.list_rows(KEY, "d", "").is_last
 
 
 def test_very_many_rows_go_in_several_requests(made):
