@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shlex
 import shutil
@@ -131,7 +132,9 @@ class Stage:
         """
         self.server.send_signal(signal.SIGINT)
         code = self.server.wait(STOP_LIMIT_S)
-        died = [line for line in self.log.read_text().splitlines() if "starting it again" in line]
+        died = [
+            (line, read_last_line(line)) for line in self.log.read_text().splitlines() if "starting it again" in line
+        ]
         expect((0, [], []), (code, find_processes(self.directory), died))
 
 
@@ -233,6 +236,12 @@ def connect_s3(access: Mapping[str, str]) -> Any:
         aws_secret_access_key=access["s3_secret_key"],
         region_name="us-east-1",
     )
+
+
+def read_last_line(sentence: str) -> str:
+    """The last line of the log that a sentence of `lustack serve` names."""
+    path = re.search(r"\(log: (.*)\)", sentence)
+    return Path(path[1]).read_text(errors="replace").splitlines()[-1] if path else ""
 
 
 def find_processes(directory: Path) -> list[str]:
