@@ -30,10 +30,10 @@ def main() -> int:
         The exit code.
     """
     show, started_s = Show(sys.stdout), time.monotonic()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    show.say("lustack serve DIR: a directory as Swift and S3 on this machine; starting it ...")
     try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        show.say("lustack serve DIR: a directory as Swift and S3 on this machine; starting it ...")
         with playing() as stage:
             introduce(show, stage)
             for act in (objects.play, files.play, features.play):
@@ -41,7 +41,6 @@ def main() -> int:
             show.head("And the end")
             with show.step("Ctrl-C: lustack serve stops, with all that it started"):
                 stage.stop()
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # cleaning up must not be interrupted
     except KeyboardInterrupt:
         show.say("\ninterrupted; everything is stopped and removed")
         return INTERRUPTED
@@ -73,6 +72,8 @@ def conclude(show: Show, took_s: float) -> int:
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # cleaning up is not interrupted
     raise KeyboardInterrupt
 
 

@@ -181,12 +181,19 @@ def _succeeds(*command: object) -> bool:
 @contextlib.contextmanager
 def serving(directory: Path, state: Path, log: Path) -> Iterator[subprocess.Popen[str]]:
     """`lustack serve` for the time of a block; in a session of its own, so that Ctrl-C reaches us first."""
+    # Python's ctypes asks gcc where libraries are, and leaves a temporary file when it is killed meanwhile.
+    environment = {**os.environ, "TMPDIR": str(log.parent)}
     command = [sys.executable, "-P", "-m", "lustack.cli.main", "serve", str(directory)]
     options = ["--state", str(state), "--port", "0", "--json"]
     with (
         log.open("w") as said,
         subprocess.Popen(
-            [*command, *options], stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True
+            [*command, *options],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=environment,
+            start_new_session=True,
         ) as server,
     ):
         try:
