@@ -19,7 +19,9 @@ from pathlib import Path
 
 import pytest
 from tests.functional import filesystem, kills, tree
-from tests.functional.stored import Objects, Seen
+from tests.functional.stored import ACCOUNT, Objects, Seen
+
+from lustack.mapping import layout
 
 SYSTEM = "X-Object-Sysmeta-Test"
 TRANSIENT = "X-Object-Transient-Sysmeta-Test"
@@ -197,7 +199,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         tempfile.TemporaryDirectory(dir=parent) as place,
         filesystem.in_a_file(Path(place), "ext4", size_gib=1) as mount_point,
     ):
-        yield mount_point
+        root = mount_point / "files"
+        # The first request on a device makes what it needs; that takes long, and is not what is tested.
+        kills.run(lambda: Objects(root).put("o", 1))
+        clean(root)
+        yield root
+
+
+def clean(root: Path) -> None:
+    """Remove all objects, and what is remembered about them."""
+    for place in (ACCOUNT, os.fsdecode(layout.TOMBSTONES), os.fsdecode(layout.SIDECARS)):
+        shutil.rmtree(root / place, ignore_errors=True)
 
 
 def picture(objects: Objects, names: tuple[str, ...]) -> Picture:
@@ -211,10 +223,10 @@ def timeless(seen: Picture) -> Picture:
 @contextmanager
 def stage(directory: Path, case: Case) -> Iterator[Objects]:
     """A device with what was there before the request."""
-    with tempfile.TemporaryDirectory(dir=directory) as place:
-        objects = Objects(Path(place) / "files")
-        kills.run(lambda: case.before(objects))
-        yield objects
+    objects = Objects(directory)
+    kills.run(lambda: case.before(objects))
+    yield objects
+    clean(directory)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

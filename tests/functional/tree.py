@@ -19,9 +19,12 @@ MARKERS = ((layout.SLASH_ATTRIBUTES.data, b"/"), (layout.PLAIN_ATTRIBUTES.data, 
 
 
 def entries(directory: Path) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Everything below a directory by its path relative to it, each directory before what is in it."""
+    """Everything below a directory by its path relative to it, each directory before what is in it; but no locks."""
     top = os.fsencode(directory)
     for folder, folders, files in os.walk(top):
+        if folder == os.path.join(top, layout.LOCKS):
+            # Hundreds of empty files.
+            continue
         for entry in sorted((*folders, *files)):
             path = os.path.join(folder, entry)
             yield os.path.relpath(path, top), os.lstat(path)
