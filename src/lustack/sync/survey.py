@@ -145,6 +145,7 @@ class Survey:
         self._tools = tools
         self._options = Options()
         self._report = Report()
+        self._remembered: set[str] = set()
 
     def run(self, scope: Scope, options: Options) -> Report:
         """Compares everything in a scope.
@@ -217,10 +218,7 @@ class Survey:
 
     def _turns(self, device: Device, policy: Policy, scope: Scope, cursor: Cursor) -> Iterator[_Turn]:
         for account in self._accounts(device, policy, scope):
-            if account < cursor.account:
-                continue
-            if not self._tools.sink.has_account(account):
-                self._note(account, "Swift has no such account")
+            if account < cursor.account or not self._is_known(policy, account, scope):
                 continue
             try:
                 directories = {found.name for found in device.containers(account)}
@@ -238,10 +236,18 @@ class Survey:
         if scope.account:
             return [scope.account]
         present = {found.name for found in device.accounts() if not found.name.startswith(".")}
-        known = self._state.accounts(policy.index)
-        if not self._options.dry_run and not present <= known:
-            self._state.add_accounts(policy.index, present)
-        return sorted(present | known)
+        self._remembered = self._state.accounts(policy.index)
+        return sorted(present | self._remembered)
+
+    def _is_known(self, policy: Policy, account: str, scope: Scope) -> bool:
+        """Whether Swift knows an account; if so it is remembered: its listings must follow if all of it is removed."""
+        is_known = self._tools.sink.has_account(account)
+        is_remembered = not scope.account and account in self._remembered
+        if is_known and not is_remembered and not self._options.dry_run:
+            self._state.add_accounts(policy.index, {account})
+        if not is_known and not is_remembered:
+            self._note(account, "Swift has no such account")
+        return is_known
 
     def _containers(self, account: str, directories: set[str], scope: Scope) -> list[str]:
         if scope.container:

@@ -131,6 +131,13 @@ def test_an_account_that_swift_does_not_know_is_left_alone(playground):
     assert run(playground).notes == [("users", "Swift has no such account")]
 
 
+def test_an_account_that_is_gone_on_both_sides_is_nothing(playground):
+    run(playground)
+    shutil.rmtree(playground.root / "a")
+    playground.sink.accounts.clear()
+    assert run(playground).notes == []
+
+
 def test_a_container_that_is_deleted_meanwhile_is_reported(playground):
     playground.write("o")
     list_rows = playground.sink.list_rows
