@@ -21,7 +21,6 @@ SLOWEST_S = 10.0
 
 # A server that fails so often is shut out for a minute, for everybody. Source: swift/common/error_limiter.py:24.
 TOO_MANY_ERRORS = 11
-SELDOM_S = 86400
 
 
 def plan(root: Path, state: Path, *, sync: bool = False) -> Host:
@@ -30,7 +29,7 @@ def plan(root: Path, state: Path, *, sync: bool = False) -> Host:
     Args:
         root: the directory to serve.
         state: a directory for everything else.
-        sync: whether the daemon is set up. It looks at the files when it starts, and then once a day.
+        sync: whether the daemon runs.
     """
     return Host(
         directory=str(root),
@@ -39,7 +38,7 @@ def plan(root: Path, state: Path, *, sync: bool = False) -> Host:
         memcached=shutil.which("memcached"),
         proxy_options={"error_suppression_interval": "60"},  # as every proxy but ours has it
         sync=sync,
-        sync_interval_s=SELDOM_S,
+        sync_interval_s=1,
     )
 
 
@@ -70,7 +69,9 @@ class Asker:
 
 
 def reconcile(served: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `lustack sync reconcile` on what is served."""
-    conf = f"{served.host.etc}/lustack.conf"
-    command = [sys.executable, "-m", "lustack.cli.main", "sync", "reconcile", "--config-file", conf, *arguments]
+    """Run `lustack sync reconcile` on what is served, which needs no daemon."""
+    host = served.host
+    conf = Path(host.state) / "reconcile.conf"
+    conf.write_text(f"[sync]\nswift_dir = {host.etc}\ndevices = {host.node}\nstate_dir = {host.state}/reconcile\n")
+    command = [sys.executable, "-m", "lustack.cli.main", "sync", "reconcile", "--config-file", str(conf), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

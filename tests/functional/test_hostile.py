@@ -41,7 +41,7 @@ AT_FDCWD = -100  # Source: linux/fcntl.h
 @pytest.fixture(scope="module")
 def served(file_system: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     state = tmp_path_factory.mktemp("hostile") / "state"
-    with stand.running(plainly.plan(file_system / "hostile", state, sync=True)) as served:
+    with stand.running(plainly.plan(file_system / "hostile", state)) as served:
         yield served
 
 
