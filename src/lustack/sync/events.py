@@ -3,6 +3,7 @@
 
 Rule 1: an event is a hint about where to look, never about what is there: whoever gets it looks at the file.
 Rule 2: less precise is always allowed. `TreeChanged` may stand for any number of `NameChanged` below it.
+Rule 3: what an event says beside the path (`is_open`, `is_new`) saves work; nothing depends on its being right.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ class NameChanged:
 
     Attributes:
         path: below the device root.
+        is_open: somebody may still be writing to the file, and another event follows when it is closed.
+        is_new: there was nothing of that name before.
     """
 
     path: RelPath
+    is_open: bool = False
+    is_new: bool = False
 
 
 @dataclass(frozen=True)
