@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import http.client  # noqa: F401 (before Swift: while eventlet is imported, what is imported with it gets green sockets)
 import logging
 import os
 import re

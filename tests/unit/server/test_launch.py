@@ -40,7 +40,8 @@ except RuntimeError as error:
 ASK_CHILD = """
 import ctypes, os, sys
 from lustack.server import launch
-launch.main(["--parent", str(os.getppid()), "--swift-conf", "/x", "prog", "-a"], become=lambda *what: print(what))
+options = ["--parent", str(os.getppid()), "--swift-conf", "/x", "prog", "-a"]
+launch.main(options, become=lambda *what: print(what, flush=True))  # or the child writes the buffer a second time
 pid = os.fork()
 if not pid:
     answer = ctypes.c_int()

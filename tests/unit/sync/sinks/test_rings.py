@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from swift.common import utils
 from swift.common.ring import RingBuilder
@@ -12,6 +15,15 @@ from lustack.sync.sinks.http import Node
 from lustack.sync.sinks.rings import Policy
 
 __all__ = ("swift_conf",)
+
+# While eventlet is imported, modules that are imported for the first time by it get its sockets.
+LOOK_AT_SOCKETS = """
+import http.client, socket, sys
+from lustack.sync import service
+service.rings.load(sys.argv[1])
+assert "eventlet" in sys.modules
+assert http.client.socket is socket
+"""
 
 
 def build(directory, name, *devices):
@@ -43,6 +55,12 @@ def test_the_rings_say_where_databases_are(swift_dir):
     assert len({node.partition for node in nodes}) == 1
     assert isinstance(found.accounts("a")[0], Node)
     assert found.page_rows == 10_000
+
+
+def test_the_daemon_keeps_sockets_that_block(swift_dir):
+    command = [sys.executable, "-P", "-c", LOOK_AT_SOCKETS, str(swift_dir)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_ours_are_the_policies_with_our_disk_files(swift_dir):
