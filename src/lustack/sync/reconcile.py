@@ -21,6 +21,7 @@ from typing import Protocol
 from lustack.mapping import layout
 from lustack.sync import plan
 from lustack.sync.clock import Clock
+from lustack.sync.device import Device
 from lustack.sync.errors import StoppedError
 from lustack.sync.locate import Locator
 from lustack.sync.observe import Directory, Observer, Place, list_attributes
@@ -114,6 +115,8 @@ class Tools:
         executor: sends batches.
         watcher: is told.
         monotonic_s: a clock that never goes back.
+        inspect: puts something that looks closer in the place of a device.
+        findings: makes what is told what is met besides objects.
     """
 
     sink: Sink
@@ -121,6 +124,8 @@ class Tools:
     executor: Executor
     watcher: Watcher
     monotonic_s: Callable[[], float] = time.monotonic
+    inspect: Callable[[Device], Device] = lambda device: device
+    findings: Callable[[ContainerKey], Findings] = lambda _key: Findings()
 
 
 @dataclass
@@ -161,10 +166,8 @@ class Comparison:
         self._outbox = _Outbox(self.key, self.tools, after)
         self._batch: list[SentRow] = []
         self._since_s = self.tools.monotonic_s()
-        walk = Walk(self.directory, after=after, prefix=prefix) if self.directory else None
+        walk = Walk(self.directory, after=after, prefix=prefix, findings=self.findings) if self.directory else None
         self._locator = Locator(self.directory) if self.directory else None
-        if walk:
-            self.findings = walk.findings
         try:
             rows = self._rows(after, prefix)
             name = self._compare_all(walk, rows, after)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from lustack.sync.errors import StateError
 
@@ -96,6 +97,22 @@ class Cursor:
     account: str = ""
     container: str = ""
     name: str = ""
+
+
+class Jobs(Protocol):
+    """Remembers how far comparisons are. Every method is durable when it returns, and may raise `StateError`."""
+
+    def begin(self, scope: Scope) -> Cursor:
+        """Begins a job, or continues the one of this scope that was not finished."""
+        ...
+
+    def advance(self, scope: Scope, cursor: Cursor) -> None:
+        """Notes how far a job is."""
+        ...
+
+    def finish(self, scope: Scope) -> None:
+        """Forgets a job."""
+        ...
 
 
 class State:

@@ -31,11 +31,12 @@ from lustack.sync.errors import (
     SwiftRefusedError,
     UnreadableError,
 )
+from lustack.sync.observe import Directory
 from lustack.sync.reconcile import Comparison, Limits, Tally, Tools, Watcher
 from lustack.sync.settings import Settings
 from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Presence
 from lustack.sync.sinks.rings import Policy
-from lustack.sync.state import Cursor, Scope, State
+from lustack.sync.state import Cursor, Jobs, Scope, State
 
 _SAVE_S = 2.0
 """Seconds of work that a crash may cost."""
@@ -54,11 +55,13 @@ class Options:
         dry_run: whether nothing is written.
         force: whether rows are deleted however suspicious it looks.
         resume: whether a comparison that was not finished goes on where it ended.
+        jobs: remembers how far it is; None: the state, and a dry run is forgotten.
     """
 
     dry_run: bool = False
     force: bool = False
     resume: bool = True
+    jobs: Jobs | None = None
 
 
 @dataclass
@@ -145,6 +148,7 @@ class Survey:
         self._tools = tools
         self._options = Options()
         self._report = Report()
+        self._jobs: Jobs | None = None
         self._remembered: set[str] = set()
 
     def run(self, scope: Scope, options: Options) -> Report:
@@ -160,6 +164,7 @@ class Survey:
             StateError: the memory fails.
         """
         self._options, self._report = options, Report()
+        self._jobs = options.jobs or (None if options.dry_run else self._state)
         cursor = self._begin(scope)
         progress = _Progress(self._tools.watcher, lambda at: self._save(scope, at), self._tools.monotonic_s)
         tools = replace(self._tools, watcher=progress)
@@ -168,25 +173,31 @@ class Survey:
                 progress.policy = policy.index
                 at = cursor if policy.index == cursor.policy else Cursor()
                 self._survey_device(policy, scope, at, tools)
-        if not options.dry_run:
-            self._state.finish(scope)
+        if self._jobs is not None:
+            self._jobs.finish(scope)
+        return self._report
+
+    @property
+    def report(self) -> Report:
+        """What was done so far."""
         return self._report
 
     def _begin(self, scope: Scope) -> Cursor:
-        if self._options.dry_run:
+        if self._jobs is None:
             return Cursor()
         if not self._options.resume:
-            self._state.finish(scope)
-        return self._state.begin(scope)
+            self._jobs.finish(scope)
+        return self._jobs.begin(scope)
 
     def _save(self, scope: Scope, cursor: Cursor) -> None:
-        if not self._options.dry_run:
-            self._state.advance(scope, cursor)
+        if self._jobs is not None:
+            self._jobs.advance(scope, cursor)
 
     def _survey_device(self, policy: Policy, scope: Scope, cursor: Cursor, tools: Tools) -> None:
         path = os.path.join(self._settings.devices, policy.device)
         try:
-            with open_device(path) as device:
+            with open_device(path) as opened:
+                device = self._tools.inspect(opened)
                 is_ours = self._is_identified(policy, device)
                 limits = self._limits(may_delete=is_ours or self._options.force)
                 for turn in self._turns(device, policy, scope, cursor):
@@ -270,13 +281,13 @@ class Survey:
             return
         if directory is None:
             limits = self._limits_without_directory(turn, limits)
-            self._compare(Comparison(turn.key, None, turn.device.observer, tools, limits), where)
+            self._compare(turn, None, tools, limits, where)
             return
         with closing(directory):
             if turn.state.presence is Presence.DOOMED:
                 self._note(turn.key, "deleted in Swift, but its directory holds files")
                 limits = replace(limits, may_put=False)
-            self._compare(Comparison(turn.key, directory, turn.device.observer, tools, limits), where)
+            self._compare(turn, directory, tools, limits, where)
 
     def _may_compare(self, turn: _Turn) -> bool:
         presence = turn.state.presence
@@ -295,7 +306,11 @@ class Survey:
             return limits
         return replace(limits, may_delete=False)
 
-    def _compare(self, comparison: Comparison, where: tuple[str, str]) -> None:
+    def _compare(
+        self, turn: _Turn, directory: Directory | None, tools: Tools, limits: Limits, where: tuple[str, str]
+    ) -> None:
+        findings = tools.findings(turn.key)
+        comparison = Comparison(turn.key, directory, turn.device.observer, tools, limits, findings=findings)
         try:
             comparison.run(*where)
         except ContainerGoneError as error:

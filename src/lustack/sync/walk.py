@@ -38,12 +38,14 @@ class Findings:
     Attributes:
         unlistable: entries that cannot be objects.
         unreadable: directories that could not be read.
+        special: links, FIFOs, sockets and devices.
         has_twins: whether an entry was not at the plain place of its name.
         samples: some of both, with the reason.
     """
 
     unlistable: int = 0
     unreadable: int = 0
+    special: int = 0
     has_twins: bool = False
     samples: list[tuple[bytes, str]] = field(default_factory=list)
 
@@ -56,6 +58,22 @@ class Findings:
         """Counts a directory that could not be read."""
         self.unreadable += 1
         self._sample(path, error.strerror or str(error))
+
+    def note_special(self, path: bytes) -> None:
+        """Counts an entry that is neither a regular file nor a directory."""
+        del path
+        self.special += 1
+
+    def note_twin(self, directory: Directory, entry: bytes, name: bytes) -> None:
+        """Notes an entry that stands for a name whose plain place was taken.
+
+        Args:
+            directory: is open for the time of this call.
+            entry: path below it.
+            name: that it stands for, as bytes; that of a directory ends in a slash.
+        """
+        del directory, entry, name
+        self.has_twins = True
 
     def _sample(self, path: bytes, why: str) -> None:
         if len(self.samples) < _SAMPLE:
@@ -152,6 +170,7 @@ class _Scanner:
         is_simple = rank == 0 and not cut
         keys = self._level.keys
         odd: list[tuple[bytes, bool]] = []
+        special: list[bytes] = []
         with os.scandir(path) as entries:
             for entry in entries:
                 name = entry.name
@@ -160,6 +179,10 @@ class _Scanner:
                     keys.append(name)
                 elif is_file or entry.is_dir(follow_symlinks=False):
                     odd.append((name, is_file))
+                else:
+                    special.append(name)
+        for name in special:
+            self._findings.note_special(self._level.prefix + b"/".join([*cut, name]))
         for name, is_file in odd:
             add = self._add_file if is_file else self._add_directory
             add(rank, directory, [*cut, name])
@@ -176,7 +199,8 @@ class _Scanner:
         if rank == 0 and not is_twin and component == place.entry:
             self._level.keys.append(component)
             return
-        self._findings.has_twins |= is_twin
+        if is_twin:
+            self._findings.note_twin(directory, place.entry, self._level.prefix + component)
         kind = _TWIN_FILE if is_twin else _PLAIN_FILE
         self._add_place(component, _Ranked((kind, rank, is_twin), place))
 
@@ -199,7 +223,8 @@ class _Scanner:
         if component and layout.PLAIN_ATTRIBUTES.data in attributes:
             place = Place(directory, entry, layout.PLAIN_ATTRIBUTES)
             self._add_place(component, _Ranked((_MARKER, rank, is_twin), place))
-        self._findings.has_twins |= is_twin
+        if is_twin:
+            self._findings.note_twin(directory, entry, self._level.prefix + component + b"/")
         is_slash = layout.SLASH_ATTRIBUTES.data in attributes
         if rank == 0 and not is_twin and component == entry and not is_slash:
             self._level.keys.append(component + b"/")
@@ -230,15 +255,18 @@ class _Scanner:
 class Walk:
     """The objects of a container, in order. Iterate once, then close. Not thread-safe."""
 
-    def __init__(self, container: Directory, *, after: str = "", prefix: str = "") -> None:
+    def __init__(
+        self, container: Directory, *, after: str = "", prefix: str = "", findings: Findings | None = None
+    ) -> None:
         """Reads nothing yet.
 
         Args:
             container: its directory; stays open, and belongs to the caller.
             after: only names after this one.
             prefix: only names that begin so.
+            findings: is told what is met besides objects.
         """
-        self.findings = Findings()
+        self.findings = Findings() if findings is None else findings
         self._container = container
         self._after = after.encode("utf-8", "surrogateescape")
         self._prefix = prefix.encode("utf-8", "surrogateescape")

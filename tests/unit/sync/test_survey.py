@@ -23,6 +23,7 @@ from lustack.sync.sinks.fake import FakeContainer
 from lustack.sync.sinks.protocol import ContainerKey, Presence
 from lustack.sync.state import Cursor, Scope
 from lustack.sync.survey import Options, Survey
+from lustack.sync.walk import Findings
 
 
 def run(playground, scope=Scope(), **options):
@@ -53,6 +54,46 @@ def test_containers_that_only_swift_knows_are_compared_too(playground):
     report = run(playground)
     assert report.containers == 2
     assert playground.listed(other) == []
+
+
+def test_a_dry_run_can_be_a_job_too(playground):
+    playground.write("o")
+
+    class Jobs:
+        done = ()
+
+        def begin(self, scope):
+            return Cursor()
+
+        def advance(self, scope, cursor):
+            self.done = (*self.done, cursor.name)
+
+        def finish(self, scope):
+            self.done = (*self.done, "finished")
+
+    playground.timer.step_ns = 3 * 10**9
+    survey, jobs = playground.survey(), Jobs()
+    report = survey.run(Scope(), Options(dry_run=True, jobs=jobs))
+    assert survey.report is report
+    assert jobs.done == ("o", "finished")
+    assert playground.listed() == []
+
+
+def test_devices_and_findings_can_look_closer(playground):
+    playground.write(b"\xff")
+    devices, keys = [], []
+
+    def inspect(device):
+        devices.append(device.path)
+        return device
+
+    def findings(key):
+        keys.append(key)
+        return Findings()
+
+    tools = replace(playground.tools, inspect=inspect, findings=findings)
+    report = Survey(playground.settings, [POLICY], playground.state, tools).run(Scope(), Options())
+    assert (report.unlistable, devices, keys) == (1, [str(playground.root)], [KEY])
 
 
 def test_a_new_directory_becomes_a_container(playground):

@@ -11,7 +11,7 @@ import pytest
 from lustack.mapping import layout
 from lustack.sync import walk as walk_module
 from lustack.sync.observe import Directory
-from lustack.sync.walk import Walk
+from lustack.sync.walk import Findings, Walk
 
 LONG = "l" * 253
 
@@ -42,6 +42,28 @@ def test_only_regular_files_are_objects_and_nothing_is_followed(playground):
     (playground.container / "linked").symlink_to("/")
     (playground.container / "empty").mkdir()
     assert names_of(playground) == ["file"]
+
+
+class Told(Findings):
+    def __init__(self):
+        super().__init__()
+        self.twins = []
+
+    def note_twin(self, directory, entry, name):
+        super().note_twin(directory, entry, name)
+        self.twins.append((entry, name))
+
+
+def test_whoever_wants_to_know_is_told_what_is_met_besides_objects(playground):
+    playground.write("d/a%file")
+    playground.write("b%dir/x")
+    os.mkfifo(playground.container / "d" / "fifo")
+    (playground.container / f"{LONG}%+").mkdir()
+    (playground.container / f"{LONG}%+" / "link").symlink_to("x")
+    told = Told()
+    assert walk(playground, findings=told)[1] is told
+    assert told.special == 2
+    assert (told.has_twins, told.twins) == (True, [(b"b%dir", b"b/"), (b"a%file", b"d/a")])
 
 
 def test_what_stands_for_one_name_comes_once_with_all_of_its_places(playground):
