@@ -19,6 +19,9 @@ TEMPORARY_PREFIX = b".lustack.tmp."
 TOMBSTONES = RESERVED + b"/tombstones"
 LOCKS = RESERVED + b"/locks"
 SIDECARS = RESERVED + b"/sidecars"
+FENCE = RESERVED + b"/fence"
+"""Files that `lustack sync wait` makes and the daemon removes: see `lustack.sync.fence`."""
+
 HIDDEN_CONTAINERS = RESERVED + b"/reserved"
 """Containers that Swift's own middleware makes (their names start with NUL), below `<account>/<container>`."""
 

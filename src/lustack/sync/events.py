@@ -3,34 +3,38 @@
 
 Rule 1: an event is a hint about where to look, never about what is there: whoever gets it looks at the file.
 Rule 2: less precise is always allowed. `TreeChanged` may stand for any number of `NameChanged` below it.
-Rule 3: what an event says beside the path (`is_open`, `is_new`) saves work; nothing depends on its being right.
+Rule 3: what an event says beside the path saves work. `is_open` may be wrong at any time. `is_new` must be right if it
+is set, and `is_directory` must be set for what is, or was, a directory: nothing else says so once it is gone.
+
+They are tuples, because there may be tens of thousands a second.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lustack.mapping.names import RelPath
 
 
-@dataclass(frozen=True)
-class NameChanged:
+class NameChanged(NamedTuple):
     """Something happened to one directory entry: it came, went, or its file changed.
 
     Attributes:
         path: below the device root.
         is_open: somebody may still be writing to the file, and another event follows when it is closed.
-        is_new: there was nothing of that name before.
+        is_new: it was created just now, empty, where nothing had that name. Never for the new name of a rename or of a
+            link: its file may be known to Swift already.
+        is_directory: it is or was a directory.
     """
 
     path: RelPath
     is_open: bool = False
     is_new: bool = False
+    is_directory: bool = False
 
 
-@dataclass(frozen=True)
-class TreeChanged:
-    """Anything may have happened in a directory, and in those below it.
+class TreeChanged(NamedTuple):
+    """Anything may have happened to a directory, in it, and in those below it.
 
     Attributes:
         path: below the device root; empty: the whole device.
@@ -39,8 +43,7 @@ class TreeChanged:
     path: RelPath
 
 
-@dataclass(frozen=True)
-class TreeMoved:
+class TreeMoved(NamedTuple):
     """A directory with all that is in it has another name.
 
     Attributes:

@@ -42,7 +42,8 @@ class Guarantees:
 
     Attributes:
         complete: whether every change is reported, also those while nobody reads.
-        across_hosts: whether changes by other hosts are reported.
+        across_hosts: whether changes by other hosts are reported; also true where no other host can make any, as on a
+            local disk. If not, everything is compared often (`interval_s`), else rarely (`check_interval_s`).
         ordered: whether two events about one name come in the order in which they happened.
         latency_s: how late an event may come when the reader waits for it.
     """
@@ -60,14 +61,22 @@ class Batch:
     Attributes:
         events: in order, if the source has one.
         position: to be acknowledged when the effect of all of them is durable.
+        happened_ns: when the first of them happened, nanoseconds since 1970; 0 where the source does not know.
+        behind: how many events (or records) the source knows to wait behind these.
     """
 
     events: Sequence[Event]
     position: Position
+    happened_ns: int = 0
+    behind: int = 0
 
 
 class Source(Protocol):
-    """Reports changes of one device. For one thread, but `close` may be called from any."""
+    """Reports changes of one device. For one thread, but `close` may be called from any.
+
+    Paths are below the root of the device. What is below `.lustack/` is reported only if it is below
+    `layout.FENCE`; temporary files of ours (`layout.TEMPORARY_PREFIX`) need not be reported.
+    """
 
     @property
     def name(self) -> str:
