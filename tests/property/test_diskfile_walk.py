@@ -171,16 +171,16 @@ class Walk(RuleBasedStateMachine):
 
     def note_twins(self) -> None:
         """What a reconciliation does after a job made what looks like a twin."""
-        with self.files.device.root() as root_fd:
-            note_twins(root_fd, b"a/c")
+        with self.files.device.home("a", "c") as home:
+            note_twins(home)
 
     def objects(self) -> list[str]:
         """The files, by their paths."""
         return [path for path in self.files.tree() if not path.endswith("/")]
 
     def place(self, name: str) -> bytes | None:
-        with self.files.device.root() as root_fd:
-            found = find(root_fd, Key("a", "c", name))
+        with self.files.device.home("a", "c") as home:
+            found = find(home, Key("a", "c", name))
             if found is None:
                 return None
             os.close(found.fd)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One device: its root, its locks, its attributes."""
+"""One device: its root, its locks, its attributes, and where each of its containers is."""
 
 from __future__ import annotations
 
 import errno
 import os
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lustack.mapping import layout
+from lustack.mapping import layout, names
 from lustack.posix.tree import make_directories, open_beneath, open_root, proc_path
 from lustack.posix.xattrs import AttributeStore, Sidecars
 from lustack.swift.attributes import Attributes
@@ -16,8 +17,42 @@ from lustack.swift.ordering import Locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from lustack.swift.placement import Key
 
 _PROBE = "trusted.lustack.probe"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where the objects of one container are, and what belongs to them.
+
+    Attributes:
+        device: the device.
+        root_fd: its root; locks and tombstones are below it.
+        fd: the directory that nothing leaves.
+        path: of the container's directory below `fd`.
+    """
+
+    device: Device
+    root_fd: int
+    fd: int
+    path: bytes
+
+    @property
+    def attributes(self) -> Attributes:
+        """The metadata of the objects here."""
+        return self.device.attributes
+
+    @property
+    def sidecars(self) -> Sidecars:
+        """What is too big for their attributes."""
+        return self.device.sidecars
+
+    def lock(self, key: Key) -> AbstractContextManager[None]:
+        """Holds the lock of an object; see `Locks.hold`."""
+        return self.device.locks.hold(self.root_fd, key.hash)
 
 
 class Device:
@@ -42,6 +77,12 @@ class Device:
             yield fd
         finally:
             os.close(fd)
+
+    @contextmanager
+    def home(self, account: str, container: str) -> Iterator[Home]:
+        """Where the objects of a container are now; its directory may not exist."""
+        with self.root() as root_fd:
+            yield Home(self, root_fd, root_fd, names.container_path(account, container))
 
     @property
     def attributes(self) -> Attributes:

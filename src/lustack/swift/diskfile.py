@@ -27,8 +27,9 @@ from lustack.swift.writer import PosixDiskFileWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from lustack.swift.device import Device
+    from lustack.swift.device import Device, Home
     from lustack.swift.manager import PosixDiskFileManager
 
 _NS = 1_000_000_000
@@ -205,10 +206,14 @@ class PosixDiskFile:
         with faults.writing(self.logger, str(self.key)):
             tpool.execute(self._delete, Timestamp(timestamp).internal)
 
-    def newest(self, root_fd: int, current: Found | None) -> str:
+    def home(self) -> AbstractContextManager[Home]:
+        """Where the objects of its container are."""
+        return self.device.home(self.key.account, self.key.container)
+
+    def newest(self, home: Home, current: Found | None) -> str:
         """The newest timestamp that Swift ever gave this name, in internal form, empty if none. Needs the lock."""
-        deleted = read_tombstone(root_fd, self.key.hash) or ""
-        written = self.device.attributes.swift_timestamp(current) if current is not None else ""
+        deleted = read_tombstone(home.root_fd, self.key.hash) or ""
+        written = home.attributes.swift_timestamp(current) if current is not None else ""
         return max(deleted, written)
 
     def _close(self) -> None:
@@ -224,12 +229,12 @@ class PosixDiskFile:
     def _load(self, current_time: Any, *, keep_open: bool) -> None:
         self._view = self._merged = None
         now = time.time() if current_time is None else float(current_time)
-        with faults.reading(self.logger, str(self.key)), self.device.root() as root_fd:
-            found = find(root_fd, self.key)
+        with faults.reading(self.logger, str(self.key)), self.home() as home:
+            found = find(home, self.key)
             if found is None:
-                raise self._missing(root_fd)
+                raise self._missing(home.root_fd)
             try:
-                view = self._describe(found, min(now, time.time()))
+                view = self._describe(home, found, min(now, time.time()))
                 if keep_open:
                     self._fd = reopen(found.fd, os.O_RDONLY | os.O_NONBLOCK)
             finally:
@@ -252,8 +257,8 @@ class PosixDiskFile:
             return DiskFileNotExist()
         return DiskFileDeleted(metadata={"X-Timestamp": deleted})
 
-    def _describe(self, found: Found, now: float) -> ObjectView:
-        view = self.device.attributes.view(found, self.key.name, int(now * _NS))
+    def _describe(self, home: Home, found: Found, now: float) -> ObjectView:
+        view = home.attributes.view(found, self.key.name, int(now * _NS))
         size = found.status.st_size
         if view.etag is not None or view.origin is Origin.SWIFT or size > self.manager.settings.small_hash_bytes:
             return view
@@ -261,69 +266,69 @@ class PosixDiskFile:
         return view if etag is None else with_etag(view, etag)
 
     def _write_meta(self, headers: dict[str, str]) -> bool:
-        with self.device.root() as root_fd, self.device.locks.hold(root_fd, self.key.hash):
-            found = find(root_fd, self.key)
+        with self.home() as home, home.lock(self.key):
+            found = find(home, self.key)
             if found is None:
                 return False
             try:
-                if self.device.attributes.swift_timestamp(found) < headers["X-Timestamp"]:
-                    self._store_meta(found, headers)
+                if home.attributes.swift_timestamp(found) < headers["X-Timestamp"]:
+                    self._store_meta(home, found, headers)
             finally:
                 os.close(found.fd)
         return True
 
-    def _store_meta(self, found: Found, headers: dict[str, str]) -> None:
+    def _store_meta(self, home: Home, found: Found, headers: dict[str, str]) -> None:
         fd = reopen(found.fd, os.O_RDONLY | os.O_NONBLOCK)
         try:
             layer = attributes.meta_layer(found.status.st_ino, headers)
-            self.device.attributes.write_meta(fd, found.place.attributes, layer)
+            home.attributes.write_meta(fd, found.place.attributes, layer)
             os.fsync(fd)
         finally:
             os.close(fd)
 
     def _delete(self, timestamp: str) -> None:
-        with self.device.root() as root_fd:
-            for directory in self._delete_locked(root_fd, timestamp):
-                removal.tidy(self.device, root_fd, self.key, directory)
+        with self.home() as home:
+            for directory in self._delete_locked(home, timestamp):
+                removal.tidy(home, self.key, directory)
 
-    def _delete_locked(self, root_fd: int, timestamp: str) -> list[bytes]:
+    def _delete_locked(self, home: Home, timestamp: str) -> list[bytes]:
         """Returns the directories that held the object, none if nothing was removed."""
-        with self.device.locks.hold(root_fd, self.key.hash):
-            found = find(root_fd, self.key)
+        with home.lock(self.key):
+            found = find(home, self.key)
             try:
-                if self.newest(root_fd, found) >= timestamp:
+                if self.newest(home, found) >= timestamp:
                     return []
-                is_noted = write_tombstone_if_room(root_fd, self.key.hash, timestamp)
-                removed = self._remove_places(root_fd, found)
+                is_noted = write_tombstone_if_room(home.root_fd, self.key.hash, timestamp)
+                removed = self._remove_places(home, found)
             finally:
                 if found is not None:
                     os.close(found.fd)
             # On a full file system a DELETE must work; maybe it made the room to say so.
-            if not is_noted and not write_tombstone_if_room(root_fd, self.key.hash, timestamp):
+            if not is_noted and not write_tombstone_if_room(home.root_fd, self.key.hash, timestamp):
                 self.logger.warning("%s: no room to note the deletion: a late upload may undo it", self.key)
             return removed
 
-    def _remove_places(self, root_fd: int, first: Found | None) -> list[bytes]:
+    def _remove_places(self, home: Home, first: Found | None) -> list[bytes]:
         """Removes the object wherever it is: a PUT that was killed may have left an older one behind the newer one."""
         if first is None:
             return []
-        self._remove_place(root_fd, first)
+        self._remove_place(home, first)
         directories = [first.place.directory]
         for _ in range(_MOST_PLACES - 1):
-            found = find(root_fd, self.key)
+            found = find(home, self.key)
             if found is None:
                 break
             try:
-                self._remove_place(root_fd, found)
+                self._remove_place(home, found)
             finally:
                 os.close(found.fd)
             directories.append(found.place.directory)
         return directories
 
-    def _remove_place(self, root_fd: int, found: Found) -> None:
+    def _remove_place(self, home: Home, found: Found) -> None:
         with suppress(FileNotFoundError):
             # A job was quicker.
-            removal.remove_place(self.device, root_fd, found)
+            removal.remove_place(home, found)
 
 
 def _hash_small(found: Found) -> str | None:

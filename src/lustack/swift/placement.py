@@ -26,12 +26,13 @@ from lustack.mapping import layout, names
 from lustack.mapping.metadata import CorruptMetadataError, parse_data
 from lustack.posix.errors import CorruptAttributeError, XattrUnsupportedError
 from lustack.posix.tree import open_beneath, proc_path
-from lustack.posix.xattrs import AttributeStore, Sidecars
+from lustack.posix.xattrs import AttributeStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lustack.mapping.layout import AttributeNames
+    from lustack.swift.device import Home
 
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
 _NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
@@ -64,7 +65,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Place:
-    """An entry below the device root.
+    """An entry below a home's directory (`Home.fd`).
 
     Attributes:
         directory: path of the directory that holds it, or, for a marker, that is it.
@@ -78,7 +79,7 @@ class Place:
 
     @property
     def path(self) -> bytes:
-        """Path below the device root."""
+        """Path below the home's directory."""
         return self.directory + b"/" + self.entry if self.entry else self.directory
 
     @property
@@ -108,11 +109,11 @@ def plain_place(path: bytes) -> Place:
     return Place(directory, entry)
 
 
-def find(root_fd: int, key: Key) -> Found | None:
+def find(home: Home, key: Key) -> Found | None:
     """Looks an object up.
 
     Args:
-        root_fd: the device root.
+        home: of its container.
         key: the object.
 
     Returns:
@@ -121,14 +122,13 @@ def find(root_fd: int, key: Key) -> Found | None:
     Raises:
         OSError: the file system fails.
     """
-    container = names.container_path(key.account, key.container)
-    plain = plain_place(container + b"/" + names.encode(key.name))
+    plain = plain_place(home.path + b"/" + names.encode(key.name))
     try:
-        found = _inspect(root_fd, plain)
+        found = _inspect(home, plain)
     except FileNotFoundError:
         # Most misses end here, with two opens.
         found = None
-        if not key.name.endswith("/") and not has_twins(root_fd, container):
+        if not key.name.endswith("/") and not has_twins(home):
             return None
     except OSError as error:
         _raise_strange(error)
@@ -136,18 +136,18 @@ def find(root_fd: int, key: Key) -> Found | None:
     if found is not None:
         return found
     # The last look is for a twin that got its plain place back while it was looked for.
-    for place in itertools.chain(_places(root_fd, container, key.name), (plain,)):
-        found = _look(root_fd, place)
+    for place in itertools.chain(_places(home, key.name), (plain,)):
+        found = _look(home, place)
         if found is not None:
             return found
     return None
 
 
-def choose(root_fd: int, key: Key) -> Place:
+def choose(home: Home, key: Key) -> Place:
     """Where a new file for this object goes: the caller has found that there is none.
 
     Args:
-        root_fd: the device root.
+        home: of its container.
         key: the object.
 
     Returns:
@@ -156,31 +156,30 @@ def choose(root_fd: int, key: Key) -> Place:
     Raises:
         FileExistsError: neither the plain place nor the twin's is free, or a regular file's.
     """
-    container = names.container_path(key.account, key.container)
     *above, last = names.steps(key.name)
-    directory = choose_directory(root_fd, container, above)
+    directory = choose_directory(home, above)
     for entry in (last.plain, last.twin):
         place = plain_place(directory + b"/" + entry)
-        if _kind(root_fd, place.path) in (None, stat.S_IFREG):
+        if _kind(home.fd, place.path) in (None, stat.S_IFREG):
             return place
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(key))
 
 
-def choose_directory(root_fd: int, container: bytes, above: list[names.Step]) -> bytes:
+def choose_directory(home: Home, above: list[names.Step]) -> bytes:
     """The path of a directory, plain where it can be; it may not exist yet."""
-    directory = container
+    directory = home.path
     for step in above:
         plain, twin = directory + b"/" + step.plain, directory + b"/" + step.twin
-        kind = _kind(root_fd, plain)
-        is_plain = kind == stat.S_IFDIR or (kind is None and not _is_directory(root_fd, twin))
+        kind = _kind(home.fd, plain)
+        is_plain = kind == stat.S_IFDIR or (kind is None and not _is_directory(home.fd, twin))
         directory = plain if is_plain else twin
     return directory
 
 
-def has_twins(root_fd: int, container: bytes) -> bool:
+def has_twins(home: Home) -> bool:
     """Whether names of this container may lie at their twin's place."""
     try:
-        fd = open_beneath(root_fd, container, os.O_PATH | os.O_DIRECTORY)
+        fd = open_beneath(home.fd, home.path, os.O_PATH | os.O_DIRECTORY)
         try:
             os.getxattr(proc_path(fd), layout.ATTRIBUTE_TWINS)
         finally:
@@ -192,11 +191,11 @@ def has_twins(root_fd: int, container: bytes) -> bool:
     return True
 
 
-def note_twins(root_fd: int, container: bytes) -> None:
+def note_twins(home: Home) -> None:
     """Notes that names of this container may lie at their twin's place."""
-    if has_twins(root_fd, container):
+    if has_twins(home):
         return
-    fd = open_beneath(root_fd, container, os.O_RDONLY | os.O_DIRECTORY)
+    fd = open_beneath(home.fd, home.path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.setxattr(fd, layout.ATTRIBUTE_TWINS, b"1")
         os.fsync(fd)
@@ -204,34 +203,34 @@ def note_twins(root_fd: int, container: bytes) -> None:
         os.close(fd)
 
 
-def directories_of(root_fd: int, container: bytes, above: list[names.Step]) -> list[bytes]:
+def directories_of(home: Home, above: list[names.Step]) -> list[bytes]:
     """Every directory that stands for these components, the plain ones first."""
-    found = [container]
+    found = [home.path]
     for step in above:
         places = (directory + b"/" + entry for directory in found for entry in (step.plain, step.twin))
-        found = [path for path in places if _is_directory(root_fd, path)][:_MOST_DIRECTORIES]
+        found = [path for path in places if _is_directory(home.fd, path)][:_MOST_DIRECTORIES]
     return found
 
 
-def _places(root_fd: int, container: bytes, name: str) -> Iterator[Place]:
+def _places(home: Home, name: str) -> Iterator[Place]:
     """Every place where the object may lie, the first one counts."""
     *above, last = names.steps(name)
-    for directory in directories_of(root_fd, container, above):
+    for directory in directories_of(home, above):
         yield plain_place(directory + b"/" + last.plain)
     if name.endswith("/"):
-        for marked in directories_of(root_fd, container, names.directory_steps(name[:-1])):
+        for marked in directories_of(home, names.directory_steps(name[:-1])):
             yield Place(marked, b"", layout.SLASH_ATTRIBUTES)
     else:
-        for marked in directories_of(root_fd, container, names.directory_steps(name)):
+        for marked in directories_of(home, names.directory_steps(name)):
             yield Place(marked, b"", layout.PLAIN_ATTRIBUTES)
-    for directory in directories_of(root_fd, container, above):
+    for directory in directories_of(home, above):
         yield plain_place(directory + b"/" + last.twin)
 
 
-def _look(root_fd: int, place: Place) -> Found | None:
+def _look(home: Home, place: Place) -> Found | None:
     """The object at a place, None if there is none."""
     try:
-        return _inspect(root_fd, place)
+        return _inspect(home, place)
     except OSError as error:
         _raise_strange(error)
         return None
@@ -243,17 +242,17 @@ def _raise_strange(error: OSError) -> None:
         raise error
 
 
-def _inspect(root_fd: int, place: Place) -> Found | None:
+def _inspect(home: Home, place: Place) -> Found | None:
     """The object at a place, None if something else is there.
 
     Raises:
         OSError: of the open: nothing is there, or it failed.
     """
-    fd = open_beneath(root_fd, place.path, os.O_PATH)
+    fd = open_beneath(home.fd, place.path, os.O_PATH)
     found = None
     try:
         status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode) if place.entry else _has_marker(root_fd, fd, place):
+        if stat.S_ISREG(status.st_mode) if place.entry else _has_marker(home, fd, place):
             found = Found(place, fd, status)
     finally:
         if found is None:
@@ -261,11 +260,10 @@ def _inspect(root_fd: int, place: Place) -> Found | None:
     return found
 
 
-def _has_marker(root_fd: int, fd: int, place: Place) -> bool:
+def _has_marker(home: Home, fd: int, place: Place) -> bool:
     """Whether a directory is a marker. `cp -a` copies the attribute, but not the inode that it names."""
-    sidecars = Sidecars(lambda: open_beneath(root_fd, layout.SIDECARS, os.O_PATH | os.O_DIRECTORY))
     try:
-        value = AttributeStore(sidecars).read(fd, place.attributes.data)
+        value = AttributeStore(home.sidecars).read(fd, place.attributes.data)
         return parse_data(value or b"", None, trusted=False).stamp.inode == os.fstat(fd).st_ino
     except (XattrUnsupportedError, CorruptAttributeError, CorruptMetadataError):
         return False

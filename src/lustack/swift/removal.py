@@ -14,62 +14,59 @@ from lustack.posix.tree import open_beneath, proc_path, remove_directories, reop
 
 if TYPE_CHECKING:
     from lustack.mapping.names import Step
-    from lustack.swift.device import Device
+    from lustack.swift.device import Home
     from lustack.swift.placement import Found, Key
 
 _MARKERS = (layout.SLASH_ATTRIBUTES.data, layout.PLAIN_ATTRIBUTES.data)
 
 
-def remove_place(device: Device, root_fd: int, found: Found) -> None:
+def remove_place(home: Home, found: Found) -> None:
     """Makes an object no object any more, durably. The caller holds its lock.
 
     Args:
-        device: where it is.
-        root_fd: the device root.
+        home: of its container.
         found: the object.
     """
     if found.place.is_marker:
         fd = reopen(found.fd, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            device.attributes.remove(fd, found.place.attributes)
+            home.attributes.remove(fd, found.place.attributes)
             os.fsync(fd)
         finally:
             os.close(fd)
         return
-    sidecars = sidecars_of(device, found)
-    fd = open_beneath(root_fd, found.place.directory, os.O_RDONLY | os.O_DIRECTORY)
+    sidecars = sidecars_of(home, found)
+    fd = open_beneath(home.fd, found.place.directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         remove_file(fd, found.place.entry)
     finally:
         os.close(fd)
     for identifier in sidecars:
-        device.sidecars.remove(identifier)
+        home.sidecars.remove(identifier)
 
 
-def sidecars_of(device: Device, found: Found) -> list[bytes]:
+def sidecars_of(home: Home, found: Found) -> list[bytes]:
     """The sidecars that go when the name of a file goes: none while it has another name."""
-    return device.attributes.sidecars(found.fd, found.place.attributes) if found.status.st_nlink == 1 else []
+    return home.attributes.sidecars(found.fd, found.place.attributes) if found.status.st_nlink == 1 else []
 
 
-def tidy(device: Device, root_fd: int, key: Key, directory: bytes) -> None:
+def tidy(home: Home, key: Key, directory: bytes) -> None:
     """After an object has gone: removes the directories that a PUT made, and gives twins their plain place back.
 
     Nothing here matters for correctness, so whatever the file system refuses stays as it is. The caller holds no
     lock: each twin is moved under its own.
 
     Args:
-        device: where it was.
-        root_fd: the device root.
+        home: of its container.
         key: the object that has gone.
         directory: the directory that it was in, or was.
     """
-    container = names.container_path(key.account, key.container)
     with suppress(OSError):
-        container_fd = open_beneath(root_fd, container, os.O_PATH | os.O_DIRECTORY)
+        container_fd = open_beneath(home.fd, home.path, os.O_PATH | os.O_DIRECTORY)
         try:
-            remove_directories(container_fd, directory[len(container) + 1 :], _may_remove)
+            remove_directories(container_fd, directory[len(home.path) + 1 :], _may_remove)
             if layout.ATTRIBUTE_TWINS in os.listxattr(proc_path(container_fd)):
-                _restore_twins(device, root_fd, key, container_fd)
+                _restore_twins(home, key, container_fd)
         finally:
             os.close(container_fd)
 
@@ -80,13 +77,13 @@ def _may_remove(fd: int) -> bool:
     return layout.ATTRIBUTE_MADE in present and present.isdisjoint(_MARKERS)
 
 
-def _restore_twins(device: Device, root_fd: int, key: Key, container_fd: int) -> None:
+def _restore_twins(home: Home, key: Key, container_fd: int) -> None:
     """What stood in the way of a twin may have been this object, or one of its directories."""
     prefix = key.name
     while prefix:
         if not prefix.endswith("/"):
             other = replace(key, name=prefix)
-            with suppress(OSError), device.locks.hold(root_fd, other.hash):
+            with suppress(OSError), home.lock(other):
                 _restore(container_fd, prefix)
         prefix = prefix.rpartition("/")[0]
 

@@ -33,6 +33,7 @@ from lustack.swift.placement import Found, Place, choose, choose_directory, dire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from lustack.swift.device import Home
     from lustack.swift.diskfile import PosixDiskFile
 
 _ATTEMPTS = 8
@@ -75,14 +76,14 @@ class PosixDiskFileWriter:
             self.close()
 
     def _create(self) -> None:
-        with self._disk_file.device.root() as root_fd:
-            self._temporary = _do_again(lambda: self._create_beside(root_fd))
+        with self._disk_file.home() as home:
+            self._temporary = _do_again(lambda: self._create_beside(home))
         self._temporary.preallocate(self._size or 0)
 
-    def _create_beside(self, root_fd: int) -> TemporaryFile:
+    def _create_beside(self, home: Home) -> TemporaryFile:
         """The temporary file, in the directory where the object goes."""
-        self._directories.append(self._find_place(root_fd).directory)
-        directory_fd = open_or_make(root_fd, self._directories[-1])
+        self._directories.append(self._find_place(home).directory)
+        directory_fd = open_or_make(home.fd, self._directories[-1])
         try:
             return TemporaryFile.create(directory_fd)
         except BaseException:
@@ -151,16 +152,14 @@ class PosixDiskFileWriter:
 
     def _tidy(self, directory: bytes) -> None:
         """Removes what only this object would have needed, or needs no more."""
-        device = self._disk_file.device
-        with suppress(OSError), device.root() as root_fd:
-            removal.tidy(device, root_fd, self._key, directory)
+        with suppress(OSError), self._disk_file.home() as home:
+            removal.tidy(home, self._key, directory)
 
     def _remove_sidecars(self, fd: int) -> None:
         """Those of metadata that was written for an object that never came to be."""
-        device = self._disk_file.device
-        with suppress(XattrUnsupportedError):
-            for identifier in device.attributes.sidecars(fd, layout.FILE_ATTRIBUTES):
-                device.sidecars.remove(identifier)
+        with suppress(XattrUnsupportedError), self._disk_file.home() as home:
+            for identifier in home.attributes.sidecars(fd, layout.FILE_ATTRIBUTES):
+                home.sidecars.remove(identifier)
 
     def _open_temporary(self) -> TemporaryFile:
         if self._temporary is None:
@@ -169,64 +168,62 @@ class PosixDiskFileWriter:
         return self._temporary
 
     def _publish(self, headers: dict[str, str]) -> None:
-        device = self._disk_file.device
-        with device.root() as root_fd, device.locks.hold(root_fd, self._key.hash):
-            left = _do_again(lambda: self._compare_and_replace(root_fd, headers))
+        with self._disk_file.home() as home, home.lock(self._key):
+            left = _do_again(lambda: self._compare_and_replace(home, headers))
         if left is not None:
             self._tidy(left.directory)
 
-    def _compare_and_replace(self, root_fd: int, headers: dict[str, str]) -> Place | None:
+    def _compare_and_replace(self, home: Home, headers: dict[str, str]) -> Place | None:
         """Returns where the object was if it is elsewhere now."""
-        current = find(root_fd, self._key)
+        current = find(home, self._key)
         try:
-            if self._disk_file.newest(root_fd, current) > headers["X-Timestamp"]:
+            if self._disk_file.newest(home, current) > headers["X-Timestamp"]:
                 return None
-            new = self._replace(root_fd, current, headers)
+            new = self._replace(home, current, headers)
         finally:
             if current is not None:
                 os.close(current.fd)
         return current.place if current is not None and current.place != new else None
 
-    def _replace(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place:
-        marker = self._marker_place(root_fd, current, headers)
+    def _replace(self, home: Home, current: Found | None, headers: dict[str, str]) -> Place:
+        marker = self._marker_place(home, current, headers)
         if marker is not None:
-            self._mark(root_fd, marker, headers)
+            self._mark(home, marker, headers)
             new = marker
         else:
-            new = self._rename(root_fd, current, headers)
+            new = self._rename(home, current, headers)
         self._is_kept = True
         if current is not None and current.place != new:
             with suppress(FileNotFoundError):
                 # A job was quicker.
-                removal.remove_place(self._disk_file.device, root_fd, current)
+                removal.remove_place(home, current)
         return new
 
-    def _rename(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place:
+    def _rename(self, home: Home, current: Found | None, headers: dict[str, str]) -> Place:
         temporary = self._open_temporary()
-        device = self._disk_file.device
         stamp = attributes.file_stamp(os.fstat(temporary.fd))
-        device.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
+        home.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
         if current is not None:
             timestamp = headers["X-Timestamp"]
-            device.attributes.keep_newer_meta(current, temporary.fd, layout.FILE_ATTRIBUTES, timestamp)
+            home.attributes.keep_newer_meta(current, temporary.fd, layout.FILE_ATTRIBUTES, timestamp)
         old_sidecars = []
         if current is not None and not current.place.is_marker:
             place = current.place
-            old_sidecars = removal.sidecars_of(device, current)
+            old_sidecars = removal.sidecars_of(home, current)
         else:
-            place = choose(root_fd, self._key)
-        self._move_to(root_fd, place.directory)
-        self._note_twin(root_fd, place)
+            place = choose(home, self._key)
+        self._move_to(home, place.directory)
+        self._note_twin(home, place)
         temporary.publish(place.entry)
         drop_buffer_cache(temporary.fd, 0, self._upload_size)
         for identifier in old_sidecars:
-            device.sidecars.remove(identifier)
+            home.sidecars.remove(identifier)
         return place
 
-    def _move_to(self, root_fd: int, directory: bytes) -> None:
+    def _move_to(self, home: Home, directory: bytes) -> None:
         """Follows when the directory of the object became another one while the bytes came in."""
         temporary = self._open_temporary()
-        directory_fd = open_or_make(root_fd, directory)
+        directory_fd = open_or_make(home.fd, directory)
         try:
             if not os.path.sameopenfile(directory_fd, temporary.dirfd):
                 os.rename(temporary.name, temporary.name, src_dir_fd=temporary.dirfd, dst_dir_fd=directory_fd)
@@ -235,21 +232,20 @@ class PosixDiskFileWriter:
         finally:
             os.close(directory_fd)
 
-    def _find_place(self, root_fd: int) -> Place:
-        current = find(root_fd, self._key)
+    def _find_place(self, home: Home) -> Place:
+        current = find(home, self._key)
         if current is None:
-            return choose(root_fd, self._key)
+            return choose(home, self._key)
         os.close(current.fd)
         if current.place.is_marker:
-            return choose(root_fd, self._key)
+            return choose(home, self._key)
         return current.place
 
-    def _note_twin(self, root_fd: int, place: Place) -> None:
-        plain = names.container_path(self._key.account, self._key.container) + b"/" + names.encode(self._key.name)
-        if place.path != plain:
-            note_twins(root_fd, names.container_path(self._key.account, self._key.container))
+    def _note_twin(self, home: Home, place: Place) -> None:
+        if place.path != home.path + b"/" + names.encode(self._key.name):
+            note_twins(home)
 
-    def _marker_place(self, root_fd: int, current: Found | None, headers: dict[str, str]) -> Place | None:
+    def _marker_place(self, home: Home, current: Found | None, headers: dict[str, str]) -> Place | None:
         """The directory that can stand for an empty object; None where a file must."""
         name = self._key.name
         is_slash = name.endswith("/")
@@ -259,23 +255,21 @@ class PosixDiskFileWriter:
             return current.place
         if not is_slash and headers.get("Content-Type", "").partition(";")[0] != _DIRECTORY_TYPE:
             return None
-        container = names.container_path(self._key.account, self._key.container)
         steps = names.directory_steps(name.removesuffix("/") if is_slash else name)
-        found = directories_of(root_fd, container, steps)
+        found = directories_of(home, steps)
         kinds = layout.SLASH_ATTRIBUTES if is_slash else layout.PLAIN_ATTRIBUTES
-        return Place(found[0] if found else choose_directory(root_fd, container, steps), b"", kinds)
+        return Place(found[0] if found else choose_directory(home, steps), b"", kinds)
 
-    def _mark(self, root_fd: int, place: Place, headers: dict[str, str]) -> None:
-        fd = open_or_make(root_fd, place.directory)
+    def _mark(self, home: Home, place: Place, headers: dict[str, str]) -> None:
+        fd = open_or_make(home.fd, place.directory)
         try:
             layer = attributes.data_layer(Stamp(os.fstat(fd).st_ino, 0, 0), headers)
-            self._disk_file.device.attributes.replace_data(fd, place.attributes, layer)
+            home.attributes.replace_data(fd, place.attributes, layer)
             os.fsync(fd)
         finally:
             os.close(fd)
-        container = names.container_path(self._key.account, self._key.container)
-        if place.directory != container + b"/" + names.encode(self._key.name.removesuffix("/")):
-            note_twins(root_fd, container)
+        if place.directory != home.path + b"/" + names.encode(self._key.name.removesuffix("/")):
+            note_twins(home)
 
 
 def _do_again(act: Callable[[], _Result]) -> _Result:

@@ -147,8 +147,8 @@ class TestStored:
         files.put("o", b"x", 1)
         files.write("bare")
         for name, expected in (("o", "1700000001.00000"), ("bare", "")):
-            with files.device.root() as root_fd:
-                found = find(root_fd, Key("a", "c", name))
+            with files.device.home("a", "c") as home:
+                found = find(home, Key("a", "c", name))
                 assert files.device.attributes.swift_timestamp(found) == expected
                 os.close(found.fd)
 

@@ -79,8 +79,8 @@ class TestFilesOfJobs:
 
     def test_one_that_is_written_to_right_now_is_not_hashed(self, files):
         path = files.write("o", b"hello")
-        with files.device.root() as root_fd:
-            found = find(root_fd, Key("a", "c", "o"))
+        with files.device.home("a", "c") as home:
+            found = find(home, Key("a", "c", "o"))
             path.write_bytes(b"other bytes")
             assert _hash_small(found) is None
             os.truncate(path, 2)

@@ -15,13 +15,13 @@ KEY = Key("a", "c", "a/b")
 
 
 def tidy(files, directory: bytes = CONTAINER + b"/a", key: Key = KEY) -> None:
-    with files.device.root() as root_fd:
-        removal.tidy(files.device, root_fd, key, directory)
+    with files.device.home("a", "c") as home:
+        removal.tidy(home, key, directory)
 
 
 def note(files) -> None:
-    with files.device.root() as root_fd:
-        note_twins(root_fd, CONTAINER)
+    with files.device.home("a", "c") as home:
+        note_twins(home)
 
 
 def make(files, path: str, *attributes: str) -> None:
@@ -113,8 +113,8 @@ class TestPlaces:
 
     def test_a_file_that_a_job_removed_meanwhile_is_removed(self, files):
         files.put("o", b"x", 1)
-        with files.device.root() as root_fd:
-            found = find(root_fd, Key("a", "c", "o"))
-            removal.remove_place(files.device, root_fd, found)
+        with files.device.home("a", "c") as home:
+            found = find(home, Key("a", "c", "o"))
+            removal.remove_place(home, found)
             os.close(found.fd)
         assert not files.has("o")
