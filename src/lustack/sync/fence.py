@@ -82,8 +82,12 @@ def remove(root_fd: int, nonces: Iterable[bytes]) -> None:
     with _opened(root_fd) as directory:
         for nonce in nonces if directory is not None else ():
             with suppress(FileNotFoundError):
-                if stat.S_ISREG(os.stat(nonce, dir_fd=directory, follow_symlinks=False).st_mode):
-                    os.unlink(nonce, dir_fd=directory)
+                _remove(directory, nonce)
+
+
+def _remove(directory: int | None, nonce: bytes) -> None:
+    if stat.S_ISREG(os.stat(nonce, dir_fd=directory, follow_symlinks=False).st_mode):
+        os.unlink(nonce, dir_fd=directory)
 
 
 @contextmanager

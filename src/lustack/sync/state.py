@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from lustack.sync.errors import StateError
 
-_VERSION = 1
+_VERSION = 2
 
 _SCHEMA = """
 -- A comparison that was begun and is not finished. At most one for each scope; who finishes it removes it.
@@ -47,6 +47,19 @@ CREATE TABLE clock (latest_ns INTEGER NOT NULL);
 INSERT INTO clock VALUES (0);
 """
 
+_TO_2 = """
+-- How often this job was asked for. Who has begun it at one number may finish and advance it at that number only: what
+-- was asked for later must be done again from the beginning.
+ALTER TABLE job ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+-- What made it necessary: moved, changed, overload, lost, container, retry; '' for a comparison that somebody began.
+ALTER TABLE job ADD COLUMN why TEXT NOT NULL DEFAULT '';
+-- Up to where a source of events is done: what came before is in the listings or in a job above.
+CREATE TABLE source (name TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
+-- When a comparison of everything last ended. Nanoseconds since 1970. At most one row.
+CREATE TABLE compared (at_ns INTEGER NOT NULL);
+"""
+"""What version 2 has more than version 1."""
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -56,7 +69,7 @@ class Scope:
         account: empty: all.
         container: empty: all.
         prefix: of the objects' names; empty: all.
-        owner: who does it, `daemon` or `command`: they do not share their jobs.
+        owner: who does it, `daemon`, `events` (a part of the daemon) or `command`: they do not share their jobs.
     """
 
     account: str = ""
@@ -70,16 +83,23 @@ class Scope:
         return (self.owner, self.account, self.container, self.prefix)
 
 
+_SCOPE = "owner = ? AND account = ? AND container = ? AND prefix = ?"
 _BEGIN = "INSERT OR IGNORE INTO job (owner, account, container, prefix) VALUES (?, ?, ?, ?)"
-_FIND = """
-SELECT at_policy, at_account, at_container, at_name FROM job
-WHERE owner = ? AND account = ? AND container = ? AND prefix = ?
+_FIND = f"SELECT at_policy, at_account, at_container, at_name, generation FROM job WHERE {_SCOPE}"  # noqa: S608 (ours)
+_ADVANCE = f"""
+UPDATE job SET at_policy = ?, at_account = ?, at_container = ?, at_name = ? WHERE {_SCOPE} AND generation = ?
+"""  # noqa: S608 (ours)
+_FINISH = f"DELETE FROM job WHERE {_SCOPE} AND generation = ifnull(?, generation)"  # noqa: S608 (ours)
+_FORGET = f"DELETE FROM job WHERE {_SCOPE}"  # noqa: S608 (ours)
+_ENQUEUE = """
+INSERT INTO job (owner, account, container, prefix, why) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET at_policy = -1, at_account = '', at_container = '', at_name = '',
+    generation = generation + 1, why = excluded.why
 """
-_ADVANCE = """
-UPDATE job SET at_policy = ?, at_account = ?, at_container = ?, at_name = ?
-WHERE owner = ? AND account = ? AND container = ? AND prefix = ?
+_JOBS = """
+SELECT account, container, prefix, why, at_policy, at_account, at_container, at_name FROM job
+WHERE owner = ? ORDER BY id
 """
-_FINISH = "DELETE FROM job WHERE owner = ? AND account = ? AND container = ? AND prefix = ?"
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,21 @@ class Cursor:
     account: str = ""
     container: str = ""
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of the tree that is to be compared.
+
+    Attributes:
+        scope: what.
+        why: what made it necessary.
+        cursor: how far it is.
+    """
+
+    scope: Scope
+    why: str = ""
+    cursor: Cursor = Cursor()
 
 
 class Jobs(Protocol):
@@ -126,6 +161,7 @@ class State:
         """
         self._path = path
         self._lock = threading.Lock()
+        self._begun: dict[tuple[str, str, str, str], int] = {}
         with _errors_named(path):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -143,18 +179,59 @@ class State:
         """Begins a job, or continues the one of this scope that was not finished."""
         with self._transaction() as database:
             database.execute(_BEGIN, scope.key)
-            return Cursor(*database.execute(_FIND, scope.key).fetchone())
+            *place, generation = database.execute(_FIND, scope.key).fetchone()
+            self._begun[scope.key] = generation
+            return Cursor(*place)
 
     def advance(self, scope: Scope, cursor: Cursor) -> None:
-        """Notes durably how far a job is."""
+        """Notes durably how far a job is; nothing if it was asked for again after it was begun here."""
         with self._transaction() as database:
             place = (cursor.policy, cursor.account, cursor.container, cursor.name)
-            database.execute(_ADVANCE, (*place, *scope.key))
+            database.execute(_ADVANCE, (*place, *scope.key, self._begun.get(scope.key)))
 
     def finish(self, scope: Scope) -> None:
-        """Forgets a job."""
+        """Forgets a job; not if it was asked for again after it was begun here."""
         with self._transaction() as database:
-            database.execute(_FINISH, scope.key)
+            database.execute(_FINISH, (*scope.key, self._begun.pop(scope.key, None)))
+
+    def enqueue(self, jobs: Iterable[Job]) -> None:
+        """Asks for jobs, durably when this returns. One that is being done must be done again."""
+        with self._transaction() as database:
+            database.executemany(_ENQUEUE, [(*job.scope.key, job.why) for job in jobs])
+
+    def forget(self, scopes: Iterable[Scope]) -> None:
+        """Forgets jobs that another one does as well."""
+        with self._transaction() as database:
+            database.executemany(_FORGET, [scope.key for scope in scopes])
+
+    def jobs(self, owner: str) -> list[Job]:
+        """The jobs that somebody has to do, the oldest first."""
+        with self._transaction() as database:
+            found = database.execute(_JOBS, (owner,)).fetchall()
+        return [Job(Scope(row[0], row[1], row[2], owner), row[3], Cursor(*row[4:])) for row in found]
+
+    def position(self, source: str) -> str | None:
+        """Up to where a source is done, None before anything was."""
+        with self._transaction() as database:
+            found = database.execute("SELECT position FROM source WHERE name = ?", (source,)).fetchone()
+            return None if found is None else str(found[0])
+
+    def set_position(self, source: str, position: str) -> None:
+        """Notes durably up to where a source is done."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (source, position))
+
+    def compared_ns(self) -> int:
+        """When a comparison of everything last ended, nanoseconds since 1970; 0: never."""
+        with self._transaction() as database:
+            found = database.execute("SELECT max(at_ns) FROM compared").fetchone()
+            return int(found[0] or 0)
+
+    def set_compared(self, time_ns: int) -> None:
+        """Notes when a comparison of everything ended."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM compared")
+            database.execute("INSERT INTO compared VALUES (?)", (time_ns,))
 
     def accounts(self, policy: int) -> set[str]:
         """The accounts that had a directory once."""
@@ -194,7 +271,9 @@ class State:
         self._database.execute("PRAGMA synchronous = FULL")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            self._database.executescript(f"BEGIN; {_SCHEMA} {_TO_2} PRAGMA user_version = {_VERSION}; COMMIT;")
+        elif version == 1:
+            self._database.executescript(f"BEGIN; {_TO_2} PRAGMA user_version = {_VERSION}; COMMIT;")
         elif version != _VERSION:
             raise StateError(self._path, f"it has version {version}, this lustack knows {_VERSION}")
 

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from lustack.sync.errors import StateError
-from lustack.sync.state import Cursor, Scope, State
+from lustack.sync.state import Cursor, Job, Scope, State
 
 
 @pytest.fixture
@@ -90,3 +90,72 @@ def test_a_failed_change_leaves_the_database_usable(state):
         state.set_device(0, None)
     state.set_device(0, 1)
     assert state.device(0) == 1
+
+
+EVENTS = [Scope("a", "c", "p/", "events"), Scope("a", "c", "q/", "events"), Scope("a", "d", "", "events")]
+
+
+def test_what_was_asked_for_survives_and_is_done_in_order(path):
+    state = State(path)
+    state.enqueue([Job(EVENTS[0], "moved"), Job(EVENTS[1], "changed")])
+    state.enqueue([Job(EVENTS[2], "overload")])
+    state.begin(EVENTS[0])
+    state.advance(EVENTS[0], Cursor(0, "a", "c", "p/x"))
+    state.forget([EVENTS[1]])
+    state.close()
+    state = State(path)
+    assert state.jobs("events") == [
+        Job(EVENTS[0], "moved", Cursor(0, "a", "c", "p/x")),
+        Job(EVENTS[2], "overload"),
+    ]
+    assert state.jobs("daemon") == []
+    state.close()
+
+
+def test_what_is_asked_for_again_while_it_is_done_is_done_again_from_the_beginning(state):
+    scope = EVENTS[0]
+    state.enqueue([Job(scope, "moved")])
+    state.begin(scope)
+    state.enqueue([Job(scope, "changed")])
+    state.advance(scope, Cursor(0, "a", "c", "p/z"))
+    state.finish(scope)
+    assert state.jobs("events") == [Job(scope, "changed")]
+    assert state.begin(scope) == Cursor()
+    state.finish(scope)
+    assert state.jobs("events") == []
+
+
+def test_a_job_that_nobody_began_here_can_be_given_up(state):
+    state.enqueue([Job(EVENTS[0]), Job(EVENTS[0])])
+    state.finish(EVENTS[0])
+    assert state.jobs("events") == []
+
+
+def test_a_source_goes_on_where_it_was(state):
+    assert state.position("mdt0") is None
+    state.set_position("mdt0", "5")
+    state.set_position("mdt0", "7")
+    state.set_position("mdt1", "1")
+    assert (state.position("mdt0"), state.position("mdt1")) == ("7", "1")
+
+
+def test_the_last_comparison_is_remembered(state):
+    assert state.compared_ns() == 0
+    state.set_compared(5)
+    state.set_compared(9)
+    assert state.compared_ns() == 9
+
+
+def test_a_database_of_version_1_is_carried_on(path, state):
+    state.begin(Scope("a", "c", "p"))
+    state.advance(Scope("a", "c", "p"), Cursor(1, "a", "c", "n"))
+    database = sqlite3.connect(path)
+    database.executescript(
+        "ALTER TABLE job DROP COLUMN generation; ALTER TABLE job DROP COLUMN why; DROP TABLE source;"
+        "DROP TABLE compared; PRAGMA user_version = 1;"
+    )
+    database.close()
+    again = State(path)
+    assert again.begin(Scope("a", "c", "p")) == Cursor(1, "a", "c", "n")
+    assert again.position("x") is None
+    again.close()
