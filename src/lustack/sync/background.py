@@ -16,6 +16,7 @@ from lustack.sync.backlog import Backlog, Unhashed
 from lustack.sync.clock import Clock
 from lustack.sync.device import Device, open_device
 from lustack.sync.errors import StoppedError
+from lustack.sync.exclusion import compile_globs
 from lustack.sync.hasher import Hasher, Outcome, Pace
 from lustack.sync.housekeeping import Sweeper, Swept
 from lustack.sync.locate import Locator
@@ -100,7 +101,7 @@ class Background:
         path = self._paths.get(self._sink.get_state(first.key).policy_index)
         if path is None:
             return
-        with open_device(path) as device:
+        with open_device(path, compile_globs(self._settings.exclude)) as device:
             names: list[str] = []
             item: Unhashed | None = first
             began_s = time.monotonic()

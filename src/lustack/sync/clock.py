@@ -15,6 +15,10 @@ from lustack.sync.state import State
 _TICK_NS = 10_000
 """Swift's timestamps count tens of microseconds."""
 
+_RESERVE_NS = 1_000_000_000
+"""So much is noted ahead of what was given: a note costs a sync of the disk, and there may be many batches a second.
+After a restart within this time timestamps are as much ahead of the clock, at most."""
+
 
 class Clock:
     """Gives timestamps. Thread-safe: two threads may at worst get the same one."""
@@ -28,7 +32,7 @@ class Clock:
         """
         self._state = state
         self._now_ns = now_ns
-        self._latest_ns = state.latest_ns()
+        self._latest_ns = self._noted_ns = state.latest_ns()
 
     def now_ns(self) -> int:
         """The time, or a bit after the latest that was given where the machine's clock is behind it."""
@@ -39,8 +43,11 @@ class Clock:
         return time_ns
 
     def remember(self) -> None:
-        """Notes durably what was given so far. Call it before anybody else can see a timestamp."""
-        self._state.raise_latest(self._latest_ns)
+        """Makes sure that what was given so far is noted durably. Call it before anybody else can see a timestamp."""
+        if self._latest_ns > self._noted_ns:
+            noted_ns = self._latest_ns + _RESERVE_NS
+            self._state.raise_latest(noted_ns)
+            self._noted_ns = noted_ns
 
     def ahead_s(self) -> float:
         """How many seconds the timestamps are ahead of the machine's clock; about 0 when all is well."""

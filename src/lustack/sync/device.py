@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,8 +105,12 @@ class Device:
 
 
 @contextmanager
-def open_device(path: str) -> Iterator[Device]:
+def open_device(path: str, excluded: re.Pattern[bytes] | None = None) -> Iterator[Device]:
     """Opens a device.
+
+    Args:
+        path: of its root.
+        excluded: see `Observer`.
 
     Raises:
         DeviceMissingError: its root is not there.
@@ -117,22 +122,22 @@ def open_device(path: str) -> Iterator[Device]:
     try:
         root = Directory.open(root_fd, b"")
         try:
-            yield _device(path, root)
+            yield _device(path, root, excluded)
         finally:
             root.close()
     finally:
         os.close(root_fd)
 
 
-def _device(path: str, root: Directory) -> Device:
+def _device(path: str, root: Directory, excluded: re.Pattern[bytes] | None) -> Device:
     sidecars = Sidecars(lambda: open_beneath(root.fd, layout.SIDECARS, _SEARCH))
     store = AttributeStore(sidecars)
     try:
         fd = open_beneath(root.fd, layout.RESERVED, _SEARCH)
     except FileNotFoundError:
-        return Device(path, root, None, Observer(store, trusted=os.geteuid() == 0))
+        return Device(path, root, None, Observer(store, os.geteuid() == 0, excluded))
     try:
-        return Device(path, root, os.fstat(fd).st_ino, Observer(store, trusted=can_write_trusted(fd)))
+        return Device(path, root, os.fstat(fd).st_ino, Observer(store, can_write_trusted(fd), excluded))
     finally:
         os.close(fd)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +23,7 @@ from typing import NamedTuple
 from lustack.mapping import content_types, layout, metadata
 from lustack.mapping.layout import FILE_ATTRIBUTES, AttributeNames
 from lustack.mapping.metadata import Blobs, Stamp
-from lustack.mapping.view import EMPTY_ETAG, Defaults, ObjectView, describe, posix_time_ns
+from lustack.mapping.view import EMPTY_ETAG, Defaults, ObjectView, Origin, describe, posix_time_ns
 from lustack.posix.errors import CorruptAttributeError, XattrUnsupportedError
 from lustack.posix.tree import open_beneath
 from lustack.posix.xattrs import AttributeStore
@@ -89,10 +90,12 @@ class Observer:
     Attributes:
         store: reads attributes.
         trusted: whether system metadata counts only in `trusted.*`.
+        excluded: matches the last component of files that are no objects unless Swift wrote them; None: none.
     """
 
     store: AttributeStore
     trusted: bool
+    excluded: re.Pattern[bytes] | None = None
 
     def observe(self, name: str, places: Sequence[Place], now_ns: int) -> Wanted | None:
         """The row that an object should have.
@@ -131,6 +134,8 @@ class Observer:
         found = list_attributes(directory.proc + entry)
         if found and not _OURS.isdisjoint(found):
             return self._look_closely(name, place, now_ns)
+        if self.excluded is not None and self.excluded.match(entry):
+            return None
         return want_bare(name, status, now_ns)
 
     def _look_closely(self, name: str, place: Place, now_ns: int) -> Wanted | None:
@@ -139,7 +144,14 @@ class Observer:
             view = self.view(name, fd, place.attributes, now_ns)
         finally:
             os.close(fd)
-        return None if view is None else plan.want(view)
+        if view is None or (view.origin is Origin.POSIX and self._is_excluded(place)):
+            return None
+        return plan.want(view)
+
+    def _is_excluded(self, place: Place) -> bool:
+        if self.excluded is None or place.is_marker:
+            return False
+        return self.excluded.match(place.entry.rpartition(b"/")[2]) is not None
 
     def view(self, name: str, fd: int, attributes: AttributeNames, now_ns: int) -> ObjectView | None:
         """An open file or directory (O_PATH is enough) as an object, None if it is none."""

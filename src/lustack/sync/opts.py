@@ -38,11 +38,44 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         default=[],
         help="Names of the storage policies to look after. Empty: all whose `diskfile_module` is ours.",
     ),
+    cfg.StrOpt(
+        "source",
+        default=_DEFAULTS.source,
+        choices=("auto", "fanotify", "inotify", "scan"),
+        help="Where news about changed files comes from. `auto`: the best that works here; `scan`: from comparisons only.",
+    ),
     cfg.FloatOpt(
         "interval_s",
         default=_DEFAULTS.interval_s,
         min=0.1,
-        help="Seconds from the beginning of one comparison of all files and listings to that of the next.",
+        help="Seconds from the beginning of one comparison of all files and listings to that of the next, where no "
+        "source of events sees all changes.",
+    ),
+    cfg.FloatOpt(
+        "check_interval_s",
+        default=_DEFAULTS.check_interval_s,
+        min=0.1,
+        help="Likewise where a source of events sees all changes: only a net below the events.",
+    ),
+    cfg.ListOpt(
+        "exclude",
+        default=list(_DEFAULTS.exclude),
+        help="Patterns for the last component of the path of temporary files. What jobs write under such a name is not "
+        "listed; what Swift wrote is.",
+    ),
+    cfg.FloatOpt(
+        "quiet_s",
+        default=_DEFAULTS.quiet_s,
+        min=0.1,
+        help="A file that somebody has open for writing is listed when it is closed, or when it did not change for so "
+        "many seconds; one that goes on changing is listed anew at most so often.",
+    ),
+    cfg.IntOpt(
+        "memory_bytes",
+        default=_DEFAULTS.memory_bytes,
+        min=1024 * 1024,
+        help="Bytes that the names of changed files may take until they are listed. When there are more, the daemon "
+        "remembers directories instead and compares those.",
     ),
     cfg.IntOpt(
         "batch_rows",
@@ -135,8 +168,8 @@ def read(conf: cfg.ConfigOpts) -> Settings:
     Raises:
         ConfigurationError: a value is not allowed.
     """
-    found = {field.name: _value(conf, field.name) for field in fields(Settings)}
-    return Settings(**{**found, "policies": tuple(found["policies"])})
+    found: dict[str, Any] = {field.name: _value(conf, field.name) for field in fields(Settings)}
+    return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
 
 
 def _value(conf: cfg.ConfigOpts, name: str) -> Any:  # noqa: ANN401 (each option has a type of its own)

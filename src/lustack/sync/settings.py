@@ -17,7 +17,14 @@ class Settings:
         devices: the directory that holds the devices, as in object-server.conf.
         state_dir: what the daemon remembers; on a local disk.
         policies: names of the storage policies to look after; empty: all that are ours.
-        interval_s: from the beginning of one comparison of everything to that of the next.
+        source: where events come from: `auto`, `scan` (none) or the name of a kind of source.
+        interval_s: from the beginning of one comparison of everything to that of the next, where no source of events
+            sees everything.
+        check_interval_s: likewise where one does.
+        exclude: globs of files of jobs that are not listed.
+        quiet_s: a file that is being written to is listed after so many seconds without a change, and while it goes on
+            changing at most so often.
+        memory_bytes: what names that wait to be looked at may take; beyond it whole directories are compared.
         batch_rows: rows of one request to a container server.
         adopt_containers: whether directories that Swift never heard of become containers.
         missing_rows: the most rows that may go because a container's directory is gone.
@@ -33,7 +40,12 @@ class Settings:
     devices: str = "/srv/node"
     state_dir: str = "/var/lib/lustack/sync"
     policies: tuple[str, ...] = ()
+    source: str = "auto"
     interval_s: float = 60.0
+    check_interval_s: float = 6 * 3600.0
+    exclude: tuple[str, ...] = ("?*.tmp", "?*.swp", "?*~", ".nfs*")
+    quiet_s: float = 30.0
+    memory_bytes: int = 256 * 1024 * 1024
     batch_rows: int = 10_000
     adopt_containers: bool = True
     missing_rows: int = 1000

@@ -31,6 +31,7 @@ from lustack.sync.errors import (
     SwiftRefusedError,
     UnreadableError,
 )
+from lustack.sync.exclusion import compile_globs
 from lustack.sync.observe import Directory
 from lustack.sync.reconcile import Comparison, Limits, Tally, Tools, Watcher
 from lustack.sync.settings import Settings
@@ -196,7 +197,7 @@ class Survey:
     def _survey_device(self, policy: Policy, scope: Scope, cursor: Cursor, tools: Tools) -> None:
         path = os.path.join(self._settings.devices, policy.device)
         try:
-            with open_device(path) as opened:
+            with open_device(path, compile_globs(self._settings.exclude)) as opened:
                 device = self._tools.inspect(opened)
                 is_ours = self._is_identified(policy, device)
                 limits = self._limits(may_delete=is_ours or self._options.force)

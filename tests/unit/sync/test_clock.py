@@ -24,3 +24,19 @@ def test_timestamps_grow_over_restarts_too(playground):
     again = Clock(playground.state, Timer(now_ns=10**17))
     assert again.now_ns() > latest
     assert again.ahead_s() > 10**8
+
+
+def test_a_note_holds_for_a_while_so_that_not_every_batch_pays_for_one(playground):
+    timer = Timer(now_ns=10**18)
+    clock = Clock(playground.state, timer)
+    latest = []
+    for _ in range(3):
+        clock.now_ns()
+        clock.remember()
+        latest.append(playground.state.latest_ns())
+    assert latest == [latest[0]] * 3
+    assert 0 < latest[0] - timer.now_ns <= 10**9
+    timer.now_ns += 2 * 10**9
+    clock.now_ns()
+    clock.remember()
+    assert playground.state.latest_ns() > timer.now_ns

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
 import pytest
-from tests.listings import START_NS
+from tests.listings import KEY, START_NS
 
 from lustack.mapping import content_types, layout
-from lustack.mapping.metadata import Blobs
+from lustack.mapping.metadata import Blobs, DataLayer, Stamp
 from lustack.mapping.view import Defaults, describe
 from lustack.posix.xattrs import REFERENCE_PREFIX
 from lustack.sync import plan
+from lustack.sync.device import open_device
+from lustack.sync.exclusion import compile_globs
 from lustack.sync.observe import Directory, Place, file_stamp, list_attributes, want_bare
+from lustack.sync.walk import Walk
 
 NOW_NS = START_NS + 10**17
 
@@ -138,3 +142,19 @@ def test_file_systems_without_attributes_have_none(monkeypatch):
 
     monkeypatch.setattr(os, "listxattr", refuse)
     assert list_attributes(b"/") == []
+
+
+def test_temporary_files_of_jobs_are_no_objects_but_those_of_swift_are(playground):
+    playground.write("job.tmp", b"x")
+    hashed = playground.put("hashed.tmp", b"x", "1600000000.00000")
+    status = hashed.stat()
+    layer = DataLayer(Stamp(status.st_ino, status.st_size, status.st_mtime_ns), {"ETag": "0" * 32})
+    playground.set_data(hashed, layer, layout.FILE_ATTRIBUTES.data)
+    playground.put("swift.tmp", b"x", "1600000000.00000")
+    playground.write("dir.tmp/file", b"x")
+    playground.mark(playground.container / "dir.tmp", layout.SLASH_ATTRIBUTES.data)
+    with open_device(str(playground.root), compile_globs(("*.tmp",))) as device:
+        directory = device.open_container(*KEY)
+        with contextlib.closing(directory):
+            found = [name for name, places in Walk(directory) if device.observer.observe(name, places, START_NS)]
+    assert found == ["dir.tmp/", "dir.tmp/file", "swift.tmp"]
