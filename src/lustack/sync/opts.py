@@ -42,7 +42,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         "source",
         default=_DEFAULTS.source,
         choices=("auto", "fanotify", "inotify", "scan"),
-        help="Where news about changed files comes from. `auto`: the best that works here; `scan`: from comparisons only.",
+        help="Where news about changed files comes from. `auto`: the best that works here; `scan`: only comparisons.",
     ),
     cfg.FloatOpt(
         "interval_s",
@@ -169,7 +169,8 @@ def read(conf: cfg.ConfigOpts) -> Settings:
         ConfigurationError: a value is not allowed.
     """
     found: dict[str, Any] = {field.name: _value(conf, field.name) for field in fields(Settings)}
-    return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    lists: dict[str, Any] = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+    return Settings(**{**found, **lists})
 
 
 def _value(conf: cfg.ConfigOpts, name: str) -> Any:  # noqa: ANN401 (each option has a type of its own)
