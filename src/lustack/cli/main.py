@@ -17,6 +17,7 @@ from lustack import __version__
 from lustack.cli import exits
 
 NOUNS: Mapping[str, tuple[str, str]] = {
+    "changelog": ("lustack.cli.changelog", "look into changelogs of Lustre"),
     "serve": ("lustack.cli.serve", "serve a directory as Swift and S3 on this machine"),
     "sync": ("lustack.cli.sync", "make Swift's listings follow the files"),
 }
