@@ -244,7 +244,7 @@ class TestPreallocate:
 
     def test_a_length_beyond_all_files_is_an_error(self, folder):
         with TemporaryFile.create(folder) as temporary:
-            assert errno_name(temporary.preallocate, sys.maxsize) == "EFBIG"
+            assert errno_name(temporary.preallocate, sys.maxsize) in {"EFBIG", "ENOSPC"}  # tmpfs: the latter
 
     @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
     def test_no_room_is_an_error_and_the_room_comes_back(self, kind, make_filesystem, mount):
