@@ -157,6 +157,26 @@ def decode(path: bytes) -> ObjectName:
     return to_name(b"/".join(parts), path)
 
 
+def decode_directory(path: bytes) -> ObjectName:
+    """What a directory below a container stands for: the part of objects' names before a slash.
+
+    Args:
+        path: path of the directory, relative to its container.
+
+    Raises:
+        UnrepresentableNameError: no name leads through it, or the part is empty.
+    """
+    if not _ODD.search(path):
+        return to_name(path, path)
+    parts = [decode_entry(entry, kind)[0] for entry, kind in _joined(path, last=Kind.DIRECTORY)]
+    return to_name(b"/".join(parts), path)
+
+
+def is_plain(path: bytes) -> bool:
+    """Whether a path is its name, byte for byte: no mark in it, and nothing that needs one."""
+    return not _ODD.search(path)
+
+
 def decode_account(path: bytes) -> str:
     """The account whose directory has this path below the device root: one entry, or more of a long name.
 
