@@ -49,6 +49,11 @@ class Share:
         """The share of the whole file system."""
         return ":".join(",".join(nids) for nids in self.servers) + f":/{self.fsname}"
 
+    @property
+    def identity(self) -> str:
+        """What is mounted, whatever the addresses of its servers are: `fsname/sub/directory`."""
+        return f"{self.fsname}/{self.subdirectory}" if self.subdirectory else self.fsname
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -92,6 +97,18 @@ def parse_mounts(lines: Iterable[bytes]) -> list[Mount]:
         lines: as the file has them.
     """
     return [mount for line in lines if (mount := _parse_line(line)) is not None]
+
+
+def is_mount_point(lines: Iterable[bytes], point: bytes) -> bool:
+    """Whether something is mounted at a directory, as /proc/mounts says: the file system itself is not asked.
+
+    Args:
+        lines: as the file has them.
+        point: absolute, without symbolic links.
+    """
+    fields = (line.decode("utf-8", "surrogateescape").split(" ") for line in lines)
+    points = (_unescaped(found[1]).encode("utf-8", "surrogateescape") for found in fields if len(found) >= _FIELDS)
+    return point in points
 
 
 def find_mount(mounts: Iterable[Mount], path: bytes) -> Mount | None:

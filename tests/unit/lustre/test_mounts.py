@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from lustack.lustre.errors import ShareSyntaxError
-from lustack.lustre.mounts import Share, find_faults, find_mount, parse_mounts, parse_share
+from lustack.lustre.mounts import Share, find_faults, find_mount, is_mount_point, parse_mounts, parse_share
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,17 @@ def test_options_that_break_promises_are_named_with_the_remedy():
         "it is mounted read-only",
     ]
     assert "localflock" in find_faults(deep.options)[0]
+
+
+def test_what_is_mounted_has_one_name_whatever_its_servers_are():
+    shares = ["mds1@tcp:/lustre/vol", "10.0.0.1@o2ib,mds2@tcp:/lustre//vol/"]
+    assert {parse_share(share).identity for share in shares} == {"lustre/vol"}
+    assert parse_share("mds:/lustre").identity == "lustre"
+
+
+@pytest.mark.parametrize(
+    ("point", "is_mounted"),
+    [(b"/proc", True), (b"/mnt/with blank", True), (b"/mnt/lustre/", False), (b"/mnt", False), (b"lustre", False)],
+)
+def test_mount_points_of_every_type_are_found(point, is_mounted):
+    assert is_mount_point(LINES, point) is is_mounted
