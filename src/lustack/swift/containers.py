@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from lustack.mapping import layout, names
 from lustack.posix.tree import make_directories, open_beneath, open_root, proc_path, remove_directories
+from lustack.posix.xattrs import Sidecars
+from lustack.swift.placement import is_marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,23 +61,26 @@ def is_made(fd: int) -> bool:
     return layout.ATTRIBUTE_MADE in os.listxattr(proc_path(fd))
 
 
-def first_file(root: str, path: bytes) -> bytes | None:
-    """Something in a container that is neither a directory nor ours, None if there is nothing.
+def first_object(root: str, path: bytes) -> bytes | None:
+    """Something in a container that is neither a bare directory nor ours, None if there is nothing.
 
     Args:
         root: the device root.
         path: `names.container_path`.
 
     Returns:
-        Its path below the container.
+        Its path below the container; that of a directory marker ends in a slash.
 
     Raises:
         OSError: the file system refuses.
     """
     with _opened(root) as root_fd:
         for entry, is_directory in _entries(root_fd, path):
+            below = entry[len(path) + 1 :]
+            if is_directory and _is_marker(root_fd, entry):
+                return below + b"/"
             if not is_directory and not _is_ours(entry):
-                return entry[len(path) + 1 :]
+                return below
     return None
 
 
@@ -145,6 +150,18 @@ def _remove_entry(root_fd: int, path: bytes, *, is_directory: bool) -> None:
                 os.unlink(entry, dir_fd=fd)
         finally:
             os.close(fd)
+
+
+def _is_marker(root_fd: int, path: bytes) -> bool:
+    sidecars = Sidecars(lambda: open_beneath(root_fd, layout.SIDECARS, os.O_PATH | os.O_DIRECTORY))
+    try:
+        fd = open_beneath(root_fd, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        return any(is_marked(sidecars, fd, each) for each in (layout.SLASH_ATTRIBUTES, layout.PLAIN_ATTRIBUTES))
+    finally:
+        os.close(fd)
 
 
 def _is_ours(path: bytes) -> bool:

@@ -8,8 +8,8 @@ It belongs directly before the last `proxy-logging`, right of everything that ma
     devices = /srv/node
 
 - PUT of a container makes its directory, so that jobs can copy files to it at once.
-- DELETE of a container is refused with 409 while files are in the directory, whether Swift has seen them or not;
-  afterwards the directory, and the account's when it is empty, are removed.
+- DELETE of a container is refused with 409 while files or directory markers are in the directory, whether Swift has
+  seen them or not; afterwards the directory, and the account's when it is empty, are removed.
 - When the object server says that there is no room, the client gets the 507 that it should.
 - A static large object of files whose MD5 nobody knows yet is refused with 400, and "503" for each such file, until
   the background hasher has read them.
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _NO_ROOM_FOR_S3 = "413 Request Entity Too Large"
 _DISK_FILE = "egg:lustack#"
 _HASHED_AFTER_S = "10"
-_CONFLICT = "The directory of this container holds files that jobs made; {} is one. Remove them first.\n"
+_CONFLICT = "The directory of this container is not empty: {} is in it, listed or not. Remove it first.\n"
 
 
 class NamespaceMiddleware:
@@ -120,11 +120,11 @@ class NamespaceMiddleware:
             return self.app
         path = names.container_path(account, container)
         with faults.writing(self.logger, f"/{account}/{container}"):
-            file = tpool.execute(containers.first_file, root, path)
-        if file is not None:
+            found = tpool.execute(containers.first_object, root, path)
+        if found is not None:
             return HTTPConflict(
                 request=request,
-                body=_CONFLICT.format(os.fsdecode(file)).encode("utf-8", "replace"),
+                body=_CONFLICT.format(os.fsdecode(found)).encode("utf-8", "replace"),
                 content_type="text/plain",
             )
         response = request.get_response(self.app)

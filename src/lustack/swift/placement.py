@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lustack.mapping.layout import AttributeNames
+    from lustack.posix.xattrs import Sidecars
     from lustack.swift.device import Home
 
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
@@ -252,7 +253,7 @@ def _inspect(home: Home, place: Place) -> Found | None:
     found = None
     try:
         status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode) if place.entry else _has_marker(home, fd, place):
+        if stat.S_ISREG(status.st_mode) if place.entry else is_marked(home.sidecars, fd, place.attributes):
             found = Found(place, fd, status)
     finally:
         if found is None:
@@ -260,10 +261,16 @@ def _inspect(home: Home, place: Place) -> Found | None:
     return found
 
 
-def _has_marker(home: Home, fd: int, place: Place) -> bool:
-    """Whether a directory is a marker. `cp -a` copies the attribute, but not the inode that it names."""
+def is_marked(sidecars: Sidecars, fd: int, attributes: AttributeNames) -> bool:
+    """Whether a directory is a marker. `cp -a` copies the attribute, but not the inode that it names.
+
+    Args:
+        sidecars: of the device.
+        fd: of the directory; O_PATH is enough.
+        attributes: `SLASH_ATTRIBUTES` or `PLAIN_ATTRIBUTES`.
+    """
     try:
-        value = AttributeStore(home.sidecars).read(fd, place.attributes.data)
+        value = AttributeStore(sidecars).read(fd, attributes.data)
         return parse_data(value or b"", None, trusted=False).stamp.inode == os.fstat(fd).st_ino
     except (XattrUnsupportedError, CorruptAttributeError, CorruptMetadataError):
         return False

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -47,14 +49,14 @@ def test_hidden_containers_lie_in_a_reserved_directory_that_is_ours_alone(root):
     assert os.listdir(root / ".lustack" / "reserved") == []
 
 
-class TestFirstFile:
+class TestFirstObject:
     def test_nothing_holds_nothing(self, root):
-        assert containers.first_file(str(root), PATH) is None
+        assert containers.first_object(str(root), PATH) is None
 
     def test_directories_and_what_is_ours_do_not_count(self, root, directory):
         (directory / "x" / "y").mkdir(parents=True)
         (directory / "x" / ".lustack.tmp.0123").touch()
-        assert containers.first_file(str(root), PATH) is None
+        assert containers.first_object(str(root), PATH) is None
 
     @pytest.mark.parametrize(
         "make",
@@ -67,12 +69,12 @@ class TestFirstFile:
     def test_everything_else_does(self, root, directory, make):
         (directory / "x" / "y").mkdir(parents=True)
         make(directory / "x" / "y" / "z")
-        assert containers.first_file(str(root), PATH) == b"x/y/z"
+        assert containers.first_object(str(root), PATH) == b"x/y/z"
 
     def test_names_that_are_no_text_are_named_too(self, root, directory):
         with open(os.path.join(bytes(directory), b"\xff"), "wb"):
             pass
-        assert containers.first_file(str(root), PATH) == b"\xff"
+        assert containers.first_object(str(root), PATH) == b"\xff"
 
     def test_a_link_in_its_place_is_not_followed(self, root):
         (root / "elsewhere").mkdir()
@@ -80,7 +82,34 @@ class TestFirstFile:
         (root / "a").mkdir()
         (root / "a" / "c").symlink_to("../elsewhere")
         with pytest.raises(OSError, match="symbolic links"):
-            containers.first_file(str(root), PATH)
+            containers.first_object(str(root), PATH)
+
+    @pytest.mark.parametrize(("name", "kind"), [("d/", "text/plain"), ("d", "application/directory")])
+    @pytest.mark.parametrize("metadata", ["short", "x" * 100_000])
+    def test_a_directory_that_is_an_object_does_too(self, files, name, kind, metadata):
+        files.put("x/" + name, b"", 1, Content_Type=kind, X_Object_Meta_A=metadata)
+        assert containers.first_object(str(files.root), PATH) == b"x/d/"
+        files.delete("x/" + name, 2)
+        assert containers.first_object(str(files.root), PATH) is None
+
+    def test_a_copy_of_such_a_directory_is_none(self, files):
+        files.put("d/", b"", 1)
+        subprocess.run(["cp", "-a", files.directory / "d", files.root / "copy"], check=True)
+        shutil.rmtree(files.directory)
+        os.rename(files.root / "copy", files.directory)
+        assert containers.first_object(str(files.root), PATH) is None
+
+    def test_one_that_goes_meanwhile_is_none(self, root, directory, monkeypatch):
+        (directory / "d").mkdir()
+        entries = containers._entries
+
+        def remove_what_is_found(*arguments):
+            for path, is_directory in entries(*arguments):
+                (root / os.fsdecode(path)).rmdir()
+                yield path, is_directory
+
+        monkeypatch.setattr(containers, "_entries", remove_what_is_found)
+        assert containers.first_object(str(root), PATH) is None
 
 
 class TestRemove:

@@ -134,14 +134,14 @@ class TestDelete:
         (stage.directory("c") / "dir" / "caf\xe9").touch()
         response = stage.call("DELETE", "/v1/a/c")
         assert response.status_int == 409
-        assert "holds files that jobs made; dir/caf\xe9 is one" in response.body.decode()
+        assert "is not empty: dir/caf\xe9 is in it" in response.body.decode()
         assert "DELETE" not in stage.proxy.seen
 
     def test_a_name_that_is_no_text_is_named_as_well_as_it_can_be(self, stage):
         stage.call("PUT", "/v1/a/c")
         with open(bytes(stage.directory("c")) + b"/x\xff", "wb"):
             pass
-        assert b"jobs made; x? is one" in stage.call("DELETE", "/v1/a/c").body
+        assert b"not empty: x? is in it" in stage.call("DELETE", "/v1/a/c").body
 
     def test_authorisation_is_asked_before_anything_is_told(self, stage):
         stage.call("PUT", "/v1/a/c")
