@@ -183,8 +183,7 @@ class Files(Objects):
         device._attributes = Attributes(AttributeStore(device.sidecars), trusted=False)
 
     def close(self) -> None:
-        for device in self.manager._devices.values():
-            device.locks.close()
+        close_locks(self.manager)
 
     def write(self, path: str | bytes, content: bytes = b"", mtime_ns: int | None = None) -> Path:
         """Do what a job does: write a file below the container's directory."""
@@ -210,6 +209,12 @@ class Files(Objects):
 
     def temporary_files(self) -> list[Path]:
         return list(self.root.rglob(os.fsdecode(layout.TEMPORARY_PREFIX) + "*"))
+
+
+def close_locks(manager: PosixDiskFileManager) -> None:
+    """Close what a manager keeps open for good."""
+    for device in manager._devices.values():
+        device.locks.close()
 
 
 def dashed(headers: dict[str, str]) -> dict[str, str]:

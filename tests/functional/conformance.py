@@ -86,7 +86,9 @@ def started(run: suites.Run) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def run_suite(tests: Path, directory: Path, file_system: Path, policies: Policies) -> suites.Outcome:
+def run_suite(
+    tests: Path, directory: Path, file_system: Path, policies: Policies, *, short_path: bool = True
+) -> suites.Outcome:
     """Run all parts at the same time and return what they said together.
 
     Args:
@@ -94,13 +96,15 @@ def run_suite(tests: Path, directory: Path, file_system: Path, policies: Policie
         directory: an empty directory for states, logs and reports; kept.
         file_system: where the objects are; they are removed in the end.
         policies: gives the policies for a directory.
+        short_path: whether the proxy reaches our files by itself.
     """
     with ExitStack() as stack:
         stack.enter_context(without_coverage())
         processes, runs = [], []
         for part, arguments in PARTS.items():
             root = file_system / part
-            served = stack.enter_context(stand.running(stand.plan(root, directory / part, policies(root))))
+            host = stand.plan(root, directory / part, policies(root), short_path=short_path)
+            served = stack.enter_context(stand.running(host))
             make_account(served)
             config = stand.write_test_conf(served, directory / f"{part}.conf")
             run = suites.Run(tests, arguments, config, directory / f"{part}.xml")

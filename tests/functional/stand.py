@@ -54,13 +54,14 @@ def only_stock(root: Path) -> tuple[Policy, ...]:
     )
 
 
-def plan(root: Path, state: Path, policies: tuple[Policy, ...]) -> Host:
+def plan(root: Path, state: Path, policies: tuple[Policy, ...], *, short_path: bool = True) -> Host:
     """What to serve.
 
     Args:
         root: a directory on the file system to test.
         state: a directory for everything else, on another.
         policies: as one of the functions above returns them.
+        short_path: whether the proxy reaches our files by itself.
     """
     ours = any(policy.has_own_spool for policy in policies)
     return Host(
@@ -74,6 +75,7 @@ def plan(root: Path, state: Path, policies: tuple[Policy, ...]) -> Host:
         proxy_options={"allow_open_expired": "true"},
         max_file_size_bytes=5 * 1024**3 + 2,  # Swift's default; its suite wants a limit near it
         memcached=shutil.which("memcached") or "memcached",
+        short_path=short_path,
         sync=False,
         updater_interval_s=SELDOM_S,
     )

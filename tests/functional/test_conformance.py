@@ -42,10 +42,12 @@ def assert_as_stock(outcome: suites.Outcome, stock: Recorded) -> None:
 
 
 @pytest.mark.timeout(SUITE_LIMIT_S)
+@pytest.mark.parametrize("way", ["short path", pytest.param("socket", marks=pytest.mark.long)])
 def test_swifts_own_functional_suite_says_of_our_policy_what_it_says_of_stock(
-    swift_tests: Path, file_system: Path, tmp_path: Path
+    swift_tests: Path, file_system: Path, tmp_path: Path, way: str
 ) -> None:
-    outcome = conformance.run_suite(swift_tests, tmp_path, file_system, stand.ours_and_stock)
+    is_short = way == "short path"
+    outcome = conformance.run_suite(swift_tests, tmp_path, file_system, stand.ours_and_stock, short_path=is_short)
     assert_as_stock(outcome, recorded("swift"))
 
 

@@ -52,6 +52,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="somebody else who may log in, besides test:tester with the key testing; GROUPS are Swift's roles "
         "with commas between them (default: .admin); may be repeated",
     )
+    parser.add_argument(
+        "--socket",
+        action="store_true",
+        help="reach the files through the object server's socket, as a stock proxy does, not from within the proxy",
+    )
     parser.add_argument("--json", action="store_true", help="when ready, print one line of JSON, nothing else")
     parser.set_defaults(run=run)
 
@@ -108,6 +113,7 @@ def choose_host(wanted: argparse.Namespace, environ: Mapping[str, str]) -> Host:
         users=tuple(users.values()),
         memcached=memcached,
         user=name_of(os.geteuid()),
+        short_path=not wanted.socket,
     )
 
 

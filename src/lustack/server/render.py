@@ -178,7 +178,7 @@ def _user_option(user: User) -> str:
 
 def _proxy(host: Host, assigned: Assigned) -> Sections:
     app = {
-        "use": "egg:swift#proxy",
+        "use": host.proxy_app,
         **_INTERNAL_APP,
         "allow_account_management": "true",
         **host.proxy_options,
@@ -252,7 +252,7 @@ def _internal_client(host: Host, assigned: Assigned) -> Sections:
 def _internal(host: Host, assigned: Assigned) -> Sections:
     return {
         **_pipeline(host, assigned, pipeline.INTERNAL, "proxy-server"),
-        "app:proxy-server": {"use": "egg:swift#proxy", **_INTERNAL_APP},
+        "app:proxy-server": {"use": host.proxy_app, **_INTERNAL_APP},
     }
 
 

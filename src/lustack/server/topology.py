@@ -27,6 +27,8 @@ LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_DEVICE = "files"
 OUR_DISK_FILE = "egg:lustack#posix"
+OUR_PROXY = "egg:lustack#proxy"
+STOCK_PROXY = "egg:swift#proxy"
 # Swift's own limit is 5 GiB, made for disks of a node; a parallel file system stripes.
 # 5 TiB is the limit of S3 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 MAX_FILE_SIZE_BYTES = 5 * 1024**4
@@ -103,6 +105,8 @@ class Host:
         log_level: of the servers: DEBUG, INFO, WARNING, ERROR.
         memcached: the program; None: the proxy remembers tokens by itself.
         user: the name of the user who runs everything; Swift's daemons want it in their configuration.
+        short_path: whether the proxy reaches our files by itself; else, and for other policies, it asks the object
+            server over a socket.
         sync: whether the daemon runs.
         sync_interval_s: how often the daemon looks for changes.
         updater_interval_s: how often Swift's daemons look for work.
@@ -121,6 +125,7 @@ class Host:
     log_level: str = "INFO"
     memcached: str | None = None
     user: str = "root"
+    short_path: bool = True
     sync: bool = True
     sync_interval_s: int = 5
     updater_interval_s: int = 5
@@ -164,6 +169,12 @@ class Host:
     def device(self) -> str:
         """The device of policy 0, and the one of the databases."""
         return next(policy.device for policy in self.policies if policy.index == 0)
+
+    @property
+    def proxy_app(self) -> str:
+        """The proxy itself, as paste.deploy wants it."""
+        is_short = self.short_path and any(policy.has_own_spool for policy in self.policies)
+        return OUR_PROXY if is_short else STOCK_PROXY
 
     def root_of(self, policy: Policy) -> str:
         """The directory that holds a policy's objects."""

@@ -31,6 +31,7 @@ from swift.proxy.controllers.base import get_container_info
 from lustack.errors import ConfigurationError
 from lustack.mapping import names
 from lustack.swift import containers, faults
+from lustack.swift.policies import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 # It makes 500 of a 507. Of a 413 that speaks of a quota it makes a client error with these words.
 # Source: swift/common/middleware/s3api/s3request.py:2162,2280.
 _NO_ROOM_FOR_S3 = "413 Request Entity Too Large"
-_DISK_FILE = "egg:lustack#"
 _HASHED_AFTER_S = "10"
 _CONFLICT = "The directory of this container is not empty: {} is in it, listed or not. Remove it first.\n"
 
@@ -141,7 +141,7 @@ class NamespaceMiddleware:
         """The device root of the container's policy, None if the policy is not ours."""
         info = get_container_info(request.environ, self.app, swift_source="LU")
         policy = POLICIES.get_by_index(info["storage_policy"])
-        if policy is None or not policy.diskfile_module.startswith(_DISK_FILE):
+        if policy is None or not is_ours(policy):
             return None
         policy.load_ring(self.swift_dir)
         device = next(device["device"] for device in policy.object_ring.devs if device)

@@ -53,6 +53,11 @@ def test_the_port_is_the_one_of_the_tutorials_unless_told():
     assert choose("d", "--port", "0").port == 0
 
 
+def test_files_are_reached_without_a_socket_unless_told():
+    assert choose("d").short_path
+    assert not choose("d", "--socket").short_path
+
+
 @pytest.mark.parametrize("port", ["-1", "65536", "http", ""])
 def test_what_is_no_port_is_refused(port, capsys):
     with pytest.raises(SystemExit, match="2"):

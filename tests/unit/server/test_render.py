@@ -147,3 +147,15 @@ def test_each_policy_has_a_ring_and_its_device():
         "object": {"port": 3, "device": "files"},
         "object-1": {"port": 3, "device": "d1"},
     }
+
+
+def test_the_proxy_and_what_asks_like_it_take_the_short_path_unless_told():
+    files = ("proxy-server.conf", "object-expirer.conf", "internal-client.conf")
+    for short_path, app in ((True, "egg:lustack#proxy"), (False, "egg:swift#proxy")):
+        host = dataclasses.replace(HOST, short_path=short_path, policies=TWO)
+        assert [read(host, name)["app:proxy-server"]["use"] for name in files] == [app] * 3
+
+
+def test_without_a_policy_of_ours_the_proxy_is_swifts():
+    host = dataclasses.replace(HOST, policies=(dataclasses.replace(TWO[1], index=0, default=True),))
+    assert read(host, "proxy-server.conf")["app:proxy-server"]["use"] == "egg:swift#proxy"
