@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The system calls that Python does not offer, and nothing else.
 
-Rule 1: this is the only file of `lustack.posix` that knows system call numbers and the bytes of structs.
+Rule 1: this is the only file of `lustack.posix` that knows system call numbers and the bytes of structs; what watches
+    file systems has files of its own (`fanotify`, `inotify`, `handles`).
 Rule 2: a call fails with the `OSError` of its errno; EINTR is called again, as Python itself does (PEP 475).
 """
 
@@ -33,6 +34,8 @@ _FALLOC_FL_KEEP_SIZE: Final = 0x01
 # statfs(2).
 _Statfs: Final = ctypes.c_char * 256
 _F_TYPE: Final = struct.Struct("=I")
+# f_fsid: two ints after seven longs. Source: asm-generic/statfs.h, struct statfs.
+_F_FSID: Final = struct.Struct("=56x8s")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,6 +85,14 @@ def filesystem_type(fd: int) -> int:
     buffer = _Statfs()
     call_again_when_interrupted(lambda: _fstatfs(fd, buffer))
     return int(_F_TYPE.unpack_from(buffer)[0])
+
+
+def filesystem_id(fd: int) -> bytes:
+    """The 8 bytes of `f_fsid` of the file system behind a descriptor (O_PATH is enough); all zero where it has none."""
+    buffer = _Statfs()
+    call_again_when_interrupted(lambda: _fstatfs(fd, buffer))
+    found: bytes = _F_FSID.unpack_from(buffer)[0]
+    return found
 
 
 def call_again_when_interrupted(call: Callable[[], int]) -> None:

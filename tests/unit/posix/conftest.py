@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.mounts import mount
 
 from lustack.posix import tree
+
+__all__ = ("mount",)
 
 
 @pytest.fixture
@@ -38,32 +41,6 @@ def folder(tmp_path: Path) -> Iterator[int]:
     fd = os.open(tmp_path / "folder", os.O_RDONLY | os.O_DIRECTORY)
     yield fd
     os.close(fd)
-
-
-def needs_root() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root")
-
-
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Mount at a new directory, or at a new file if the name has a suffix; unmounted after the test."""
-    needs_root()
-    places: list[Path] = []
-
-    def do_mount(*arguments: str, at: Path | None = None) -> Path:
-        place = at or tmp_path / f"mount{len(places)}"
-        if at is None or not at.suffix:
-            place.mkdir()
-        else:
-            place.touch()
-        subprocess.run(["mount", *arguments, str(place)], check=True)
-        places.append(place)
-        return place
-
-    yield do_mount
-    for place in reversed(places):
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.fixture

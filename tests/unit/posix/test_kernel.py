@@ -70,6 +70,16 @@ def test_a_file_system_has_a_type_that_an_o_path_descriptor_shows(tmp_path):
     os.close(fd)
 
 
+def test_a_file_system_has_an_id_of_its_own(tmp_path):
+    found = []
+    for path in ("/", "/dev/shm", "/dev/shm"):
+        fd = os.open(path, os.O_PATH)
+        found.append(kernel.filesystem_id(fd))
+        os.close(fd)
+    assert found[1] == found[2] != found[0]
+    assert {len(each) for each in found} == {8}
+
+
 def test_an_interrupted_call_is_made_again():
     answers = [errno.EINTR, errno.EINTR, 0]
 

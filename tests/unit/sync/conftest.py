@@ -2,5 +2,6 @@
 from __future__ import annotations
 
 from tests.listings import playground
+from tests.mounts import mount
 
-__all__ = ("playground",)
+__all__ = ("mount", "playground")

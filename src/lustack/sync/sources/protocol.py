@@ -36,6 +36,25 @@ class SourceLostError(SyncError):
         return f"{self.source} has lost events: {self.why}"
 
 
+class SourceUnavailableError(SyncError):
+    """A source cannot be opened here.
+
+    Attributes:
+        source: its name.
+        why: what the system says.
+    """
+
+    retryable = True
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(source, why)
+        self.source = source
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.source} cannot be used: {self.why}"
+
+
 @dataclass(frozen=True)
 class Guarantees:
     """What a source promises; asked for at the start, not found out in production.

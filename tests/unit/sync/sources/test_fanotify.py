@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+
+import pytest
+from tests.watching import FakeKernel, entry_event, event, rename_event
+
+from lustack.mapping.names import RelPath
+from lustack.posix.fanotify import CREATE, MODIFY, ONDIR, Q_OVERFLOW, RENAME
+from lustack.sync.errors import DeviceMissingError
+from lustack.sync.events import NameChanged, TreeMoved
+from lustack.sync.sources import fanotify
+from lustack.sync.sources.fanotify import FanotifySource, LinuxKernel
+from lustack.sync.sources.protocol import Position, SourceLostError, SourceUnavailableError
+from lustack.sync.sources.roots import Root
+
+
+@pytest.fixture
+def kernel():
+    kernel = FakeKernel()
+    yield kernel
+    kernel.close()
+
+
+@pytest.fixture
+def source(kernel):
+    source = FanotifySource("fanotify", [Root("/root")], is_local=True, gather_s=0.001, kernel=kernel)
+    source.open(None)
+    yield source
+    source.close()
+
+
+def test_what_the_kernel_reports_is_read(source, kernel):
+    kernel.places["dir"] = ("root", b"d")
+    kernel.happen(entry_event(CREATE, "dir", b"name"), entry_event(MODIFY, "root", b"other", "2"))
+    batch = source.read(1)
+    assert batch.events == [
+        NameChanged(b"d/name", is_open=True, is_new=True),
+        NameChanged(b"other", is_open=True),
+    ]
+    source.acknowledge(batch.position)
+
+
+def test_a_directory_that_moves_is_reported_with_both_names(source, kernel):
+    kernel.happen(rename_event(RENAME | ONDIR, ("root", b"old"), ("root", b"new"), "dir"))
+    assert source.read(1).events == [TreeMoved(b"old", b"new")]
+
+
+def test_what_concerns_nobody_does_not_end_the_waiting(source, kernel):
+    kernel.happen(entry_event(CREATE, "root", b".lustack.tmp.1"))
+    kernel.happen(entry_event(CREATE, "root", b"name"))
+    assert [each.path for each in source.read(1).events] == [b"name"]
+    assert source.read(0) is None
+
+
+def test_positions_are_different_and_worth_nothing_later(source, kernel):
+    positions = []
+    for name in (b"a", b"b"):
+        kernel.happen(entry_event(CREATE, "root", name))
+        positions.append(source.read(1).position)
+    assert len(set(positions)) == 2
+    with pytest.raises(SourceLostError, match="before it was opened"):
+        source.open(positions[-1])
+    assert source.read(0) is None
+
+
+def test_an_overflow_is_a_loss_until_it_is_opened_again(source, kernel):
+    kernel.happen(entry_event(CREATE, "root", b"a"), event(Q_OVERFLOW))
+    for _ in range(2):
+        with pytest.raises(SourceLostError, match="ran over"):
+            source.read(1)
+    kernel.close()
+    source.open(None)
+    assert source.read(0) is None
+
+
+def test_while_more_is_waiting_nothing_is_gathered_and_nothing_called_new(source, kernel, monkeypatch):
+    monkeypatch.setattr(fanotify, "_READ_BYTES", fanotify._EVENT_BYTES + 100)
+    kernel.happen(entry_event(CREATE, "root", b"n" * 200))
+    kernel.happen(entry_event(CREATE, "root", b"m"))
+    source._gather_s = 0.05
+    first, started_s = source.read(1), time.monotonic()
+    second, took_s = source.read(1), time.monotonic() - started_s
+    assert not first.events[0].is_new
+    assert second.events[0].is_new
+    assert took_s < 0.05
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(fanotify, "_CHECK_S", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "why"),
+    [
+        ("keys", {"/root": "another"}, "another directory"),
+        ("count", 0, "unmounted"),
+        ("trouble", FileNotFoundError(errno.ENOENT, "gone"), "opened any more: gone"),
+    ],
+)
+def test_a_root_that_is_not_what_it_was_is_a_loss(source, kernel, impatient, attribute, value, why):
+    assert source.read(0) is None
+    setattr(kernel, attribute, value)
+    with pytest.raises(SourceLostError, match=why):
+        source.read(0)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "expected"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "/root"), DeviceMissingError),
+        (PermissionError(errno.EPERM, "not permitted"), SourceUnavailableError),
+    ],
+)
+def test_what_cannot_be_opened_says_why(kernel, trouble, expected):
+    kernel.trouble = trouble
+    source = FanotifySource("fanotify", [Root("/root")], is_local=True, kernel=kernel)
+    with pytest.raises(expected):
+        source.open(None)
+    assert source.read(0) is None
+
+
+def test_file_systems_that_cannot_be_told_apart_are_not_watched(kernel):
+    kernel.count = 2
+    with pytest.raises(SourceUnavailableError, match="same id"):
+        FanotifySource("fanotify", [Root("/root")], is_local=True, kernel=kernel).open(None)
+
+
+def test_an_event_from_a_file_system_that_nobody_asked_for_concerns_nobody(source, kernel):
+    kernel.happen(entry_event(CREATE, "root", b"name").replace(b"fsid-of8", b"fsid-of9"))
+    assert source.read(0.01) is None
+
+
+def test_closing_it_elsewhere_ends_the_waiting(source):
+    timer = threading.Timer(0.05, source.close)
+    timer.start()
+    started_s = time.monotonic()
+    assert source.read(30) is None
+    assert time.monotonic() - started_s < 10
+    timer.join()
+
+
+def test_it_says_what_it_promises(kernel):
+    source = FanotifySource("name", [Root("/root")], is_local=False, gather_s=0.02, kernel=kernel)
+    promised = source.guarantees
+    assert (source.name, promised.complete, promised.across_hosts, promised.ordered) == ("name", False, False, False)
+    assert promised.latency_s == pytest.approx(0.04)
+
+
+class TestLinux:
+    """The real kernel."""
+
+    @pytest.fixture
+    def top(self, mount):
+        top = mount("-t", "tmpfs", "none")
+        (top / "d").mkdir()
+        (top / "exported").mkdir()
+        return top
+
+    @pytest.fixture
+    def source(self, top):
+        roots = [Root(str(top / "d")), Root(str(top / "exported"), RelPath(b"a/c"))]
+        source = FanotifySource("fanotify", roots, is_local=True)
+        source.open(None)
+        yield source
+        source.close()
+
+    def test_several_roots_in_one_file_system_are_told_apart(self, source, top):
+        for name in ("d/1", "exported/2", "3"):
+            (top / name).write_bytes(b"")
+        assert sorted(each.path for each in source.read(5).events) == [b"1", b"a/c/2"]
+
+    def test_nothing_keeps_the_file_system_from_being_unmounted(self, source, top, impatient):
+        assert os.system(f"umount {top}") == 0
+        assert os.system(f"mount -t tmpfs none {top}") == 0
+        (top / "d").mkdir()
+        (top / "exported").mkdir()
+        with pytest.raises(SourceLostError):
+            source.read(1)
+
+    def test_a_root_that_is_not_there_is_missing(self, top):
+        with pytest.raises(DeviceMissingError, match="absent"):
+            FanotifySource("fanotify", [Root(str(top / "absent"))], is_local=True).open(None)
+
+    def test_the_group_is_closed_when_a_root_cannot_be_watched(self):
+        source = FanotifySource("fanotify", [Root("/proc/self")], is_local=True, kernel=LinuxKernel())
+        with pytest.raises(SourceUnavailableError):
+            source.open(Position("") or None)
