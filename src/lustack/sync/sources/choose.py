@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which source of events looks after a device, and what that means, said once at the start.
+
+Rule 1: what the operator names is taken or refused; `auto` takes the first that works here.
+Rule 2: a source is tried before it is chosen, by opening it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from oslo_log import log
+
+from lustack.errors import ConfigurationError
+from lustack.posix import filesystems
+from lustack.sync.errors import DeviceMissingError
+from lustack.sync.sources.fanotify import FanotifySource
+from lustack.sync.sources.protocol import Source, SourceUnavailableError
+from lustack.sync.sources.roots import Root
+
+LOG = log.getLogger(__name__)
+
+AUTO: Final = "auto"
+SCAN: Final = "scan"
+
+Shared = Callable[[str], str | None]
+"""See `filesystems.shared_name`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a source is wanted for.
+
+    Attributes:
+        name: of the device.
+        roots: what to watch.
+        is_local: no other machine can change these file systems.
+    """
+
+    name: str
+    roots: tuple[Root, ...]
+    is_local: bool
+
+
+Make = Callable[[Task], Source]
+"""Makes a source, closed, that was open before without trouble. Raises SourceUnavailableError, DeviceMissingError."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        kind: `fanotify`, `inotify`, ... or `scan`.
+        source: None for `scan`: everything is compared, again and again.
+        why: what it means, in one sentence.
+    """
+
+    kind: str
+    source: Source | None
+    why: str
+
+
+def _make_fanotify(task: Task) -> Source:
+    source = FanotifySource(f"fanotify:{task.name}", task.roots, is_local=task.is_local)
+    source.open(None)
+    source.close()
+    return source
+
+
+KINDS: Final[Mapping[str, Make]] = MappingProxyType({"fanotify": _make_fanotify})
+"""In the order in which `auto` tries them."""
+
+
+def choose(
+    wanted: str,
+    name: str,
+    roots: Sequence[Root],
+    *,
+    kinds: Mapping[str, Make] = KINDS,
+    shared: Shared = filesystems.shared_name,
+) -> Choice:
+    """Chooses for one device, and logs what was chosen.
+
+    Args:
+        wanted: `auto`, `scan` or a kind.
+        name: of the device.
+        roots: what to watch, the root of the device first.
+        kinds: what there is to choose from.
+        shared: tells whether other machines can change a file system.
+
+    Raises:
+        ConfigurationError: there is no such kind, or it does not work here.
+        DeviceMissingError: a root is not there.
+    """
+    if wanted not in {AUTO, SCAN, *kinds}:
+        raise ConfigurationError("[sync]", "source", wanted, f"one of {', '.join([AUTO, *kinds, SCAN])}")
+    common = _shared_with(roots, shared)
+    task = Task(name, tuple(roots), is_local=not common)
+    refusals = []
+    tried = {AUTO: tuple(kinds), SCAN: ()}.get(wanted, (wanted,))
+    for kind in tried:
+        try:
+            source = kinds[kind](task)
+        except SourceUnavailableError as error:
+            refusals.append(error.why)
+            if wanted != AUTO:
+                raise ConfigurationError("[sync]", "source", wanted, f"another one here ({error.why})") from error
+            continue
+        return _announce(name, Choice(kind, source, _describe(kind, source, common, refusals)))
+    return _announce(name, Choice(SCAN, None, "; ".join(("everything is compared again and again", *refusals))))
+
+
+def _shared_with(roots: Sequence[Root], shared: Shared) -> list[str]:
+    """The names of the file systems that other machines can change.
+
+    Raises:
+        DeviceMissingError: a root is not there.
+    """
+    found = set()
+    for root in roots:
+        try:
+            found.add(shared(root.path))
+        except OSError as error:
+            raise DeviceMissingError(root.path, error.strerror or str(error)) from error
+    return sorted(each for each in found if each is not None)
+
+
+def _describe(kind: str, source: Source, common: Sequence[str], refusals: Sequence[str]) -> str:
+    latency_ms = source.guarantees.latency_s * 1000
+    words = [f"changes are seen within {latency_ms:.0f} ms by {kind}"]
+    if common and not source.guarantees.across_hosts:
+        words.append(f"but not those that other machines make on {' and '.join(common)}, so keep `interval_s` short")
+    return "; ".join((", ".join(words), *refusals))
+
+
+def _announce(name: str, choice: Choice) -> Choice:
+    LOG.info("%s: source of events: %s: %s", name, choice.kind, choice.why)
+    return choice
