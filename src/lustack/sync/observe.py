@@ -117,7 +117,7 @@ class Observer:
                 if attributes is not FILE_ATTRIBUTES or b"/" in entry:
                     wanted = self._look_closely(name, place, now_ns)
                 else:
-                    wanted = self._look(name, place, now_ns)
+                    wanted = self.look(name, place, now_ns)
             except OSError as error:
                 if error.errno not in NOTHING_THERE:
                     raise
@@ -126,7 +126,15 @@ class Observer:
                 return wanted
         return None
 
-    def _look(self, name: str, place: Place, now_ns: int) -> Wanted | None:
+    def look(self, name: str, place: Place, now_ns: int) -> Wanted | None:
+        """The row of what lies at one place for files, whose entry is one component.
+
+        Returns:
+            None if what is there is no object.
+
+        Raises:
+            OSError: among others if there is nothing.
+        """
         directory, entry, _ = place
         status = os.stat(entry, dir_fd=directory.fd, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode) or status.st_dev != directory.device:
@@ -134,7 +142,7 @@ class Observer:
         found = list_attributes(directory.proc + entry)
         if found and not _OURS.isdisjoint(found):
             return self._look_closely(name, place, now_ns)
-        if self.excluded is not None and self.excluded.match(entry):
+        if self.excludes(entry):
             return None
         return want_bare(name, status, now_ns)
 
@@ -144,14 +152,13 @@ class Observer:
             view = self.view(name, fd, place.attributes, now_ns)
         finally:
             os.close(fd)
-        if view is None or (view.origin is Origin.POSIX and self._is_excluded(place)):
+        if view is None or (view.origin is Origin.POSIX and not place.is_marker and self.excludes(place.entry)):
             return None
         return plan.want(view)
 
-    def _is_excluded(self, place: Place) -> bool:
-        if self.excluded is None or place.is_marker:
-            return False
-        return self.excluded.match(place.entry.rpartition(b"/")[2]) is not None
+    def excludes(self, entry: bytes) -> bool:
+        """Whether an entry is no object unless Swift wrote it."""
+        return self.excluded is not None and self.excluded.match(entry.rpartition(b"/")[2]) is not None
 
     def view(self, name: str, fd: int, attributes: AttributeNames, now_ns: int) -> ObjectView | None:
         """An open file or directory (O_PATH is enough) as an object, None if it is none."""

@@ -208,6 +208,16 @@ def put(name: str, wanted: Wanted, observed_ns: int) -> SentRow:
     return SentRow(name, timestamp, wanted.size_bytes, wanted.content_type, wanted.etag, wanted.modified)
 
 
+def is_of_swift(wanted: Wanted) -> bool:
+    """Whether a row says what the PUT of an object said, and nothing came after it."""
+    return wanted.floor[:NORMAL_LENGTH] == wanted.modified
+
+
+def repeat(name: str, wanted: Wanted) -> SentRow:
+    """The row that Swift itself sent for the PUT of an object: it changes nothing where that one arrived."""
+    return SentRow(name, wanted.floor, wanted.size_bytes, wanted.content_type, wanted.etag, wanted.modified)
+
+
 def delete(name: str, observed_ns: int) -> SentRow:
     """The row that says that an object is gone."""
     return SentRow(name, timestamp_text(observed_ns), *_DELETED)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at the dirty names of one container, and says which rows to send.
+
+Rule 1: the timestamp of a row is taken before its file is looked at; so whatever happens meanwhile, whoever looks last
+has the latest timestamp.
+Rule 2: a plain name lies at its plain place or its twin's. Twins are looked for only in containers that have some, as
+the object servers do.
+Rule 3: what cannot be looked at is not gone: it is reported, and looked at again.
+Rule 4: of a directory that is there and no marker, no row is sent: it never had one, or Swift deletes it itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+
+from lustack.mapping import layout, names
+from lustack.mapping.names import UnrepresentableNameError
+from lustack.sync import plan
+from lustack.sync.address import names_of
+from lustack.sync.device import Device
+from lustack.sync.dirty import DIRECTORY, FILE, NEW, Batch
+from lustack.sync.locate import Locator
+from lustack.sync.observe import NOTHING_THERE, Directory, Observer, Place, list_attributes
+from lustack.sync.plan import SentRow, Wanted
+from lustack.sync.sinks.protocol import ContainerKey
+
+IsUntouched = Callable[[ContainerKey, str, str], bool]
+"""See `RecentSink.is_untouched`."""
+
+_MOST_LEFT_OUT = 100_000
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+@dataclass
+class Looked:
+    """What was found.
+
+    Attributes:
+        rows: to be sent.
+        unhashed: objects without a known MD5.
+        unseen: paths below the container that could not be looked at.
+        self_events: rows that repeat what Swift said.
+        short_lived: names that came and went unseen.
+    """
+
+    rows: list[SentRow] = field(default_factory=list)
+    unhashed: list[str] = field(default_factory=list)
+    unseen: list[bytes] = field(default_factory=list)
+    self_events: int = 0
+    short_lived: int = 0
+
+
+class LeftOut:
+    """Remembers some names that are not listed because they are temporary: when they go there is no row to delete."""
+
+    def __init__(self, most: int = _MOST_LEFT_OUT) -> None:
+        self._most = most
+        self._names: dict[tuple[ContainerKey, bytes], None] = {}
+
+    def add(self, key: ContainerKey, rest: bytes) -> None:
+        """A name was left out."""
+        if len(self._names) >= self._most:
+            self._names.clear()
+        self._names[key, rest] = None
+
+    def take(self, key: ContainerKey, rest: bytes) -> bool:
+        """Whether a name that is gone was left out."""
+        return self._names.pop((key, rest), self) is None
+
+
+def look(
+    device: Device,
+    key: ContainerKey,
+    batch: Batch,
+    now_ns: Callable[[], int],
+    is_untouched: IsUntouched,
+    left_out: LeftOut,
+) -> Looked:
+    """Looks at names.
+
+    Args:
+        device: where they are.
+        key: their container.
+        batch: their paths.
+        now_ns: gives timestamps.
+        is_untouched: whether Swift's own row may be repeated.
+        left_out: remembers.
+
+    Raises:
+        OSError: the directory of the container cannot be opened, though it is there.
+    """
+    directory = device.open_container(*key)
+    looker = _Looker(device.observer, key, now_ns, is_untouched, left_out)
+    if directory is None:
+        for rest, value in batch.items():
+            looker.note_gone(rest, value, now_ns())
+        return looker.found
+    with closing(directory), closing(Locator(directory)) as locator, closing(_Folder(directory)) as folder:
+        looker.run(batch, locator, folder)
+    return looker.found
+
+
+class _Folder:
+    """The directory of the last name, kept open for the next, which is usually in the same one."""
+
+    def __init__(self, container: Directory) -> None:
+        self._container = container
+        self._path: bytes | None = b""
+        self._open: Directory = container
+
+    def enter(self, path: bytes) -> Directory:
+        """Raises OSError, among others if it is not there."""
+        if path != self._path:
+            self.close()
+            self._open = Directory.open(self._container.fd, path) if path else self._container
+            self._path = path
+        return self._open
+
+    def close(self) -> None:
+        if self._open is not self._container:
+            self._open.close()
+            self._open, self._path = self._container, b""
+
+
+class _Looker:
+    """Looks at one batch."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        key: ContainerKey,
+        now_ns: Callable[[], int],
+        is_untouched: IsUntouched,
+        left_out: LeftOut,
+    ) -> None:
+        self.found = Looked()
+        self._observer = observer
+        self._key = key
+        self._now_ns = now_ns
+        self._is_untouched = is_untouched
+        self._left_out = left_out
+
+    def run(self, batch: Batch, locator: Locator, folder: _Folder) -> None:
+        self._locator, self._folder = locator, folder
+        self._has_twins = layout.ATTRIBUTE_TWINS in list_attributes(folder.enter(b"").proc)
+        for rest in sorted(batch):
+            value = batch[rest]
+            try:
+                if value & DIRECTORY or not names.is_plain(rest):
+                    self._look_closely(rest, value)
+                else:
+                    self._look(rest, value)
+            except OSError:
+                self.found.unseen.append(rest)
+
+    def _look(self, rest: bytes, value: int) -> None:
+        """A name without marks, of what is no directory."""
+        try:
+            name = names.to_name(rest, rest)
+        except UnrepresentableNameError:
+            return
+        now_ns = self._now_ns()
+        path, _, entry = rest.rpartition(b"/")
+        try:
+            wanted = self._observer.look(name, Place(self._folder.enter(path), entry), now_ns)
+        except OSError as error:
+            if error.errno == errno.ENOENT and not self._has_twins:
+                self._note_absent(rest, name, value, now_ns)
+                return
+            if error.errno not in NOTHING_THERE:
+                raise
+            wanted = None
+        if wanted is None:
+            self._look_closely(rest, value)
+        else:
+            self._note_present(name, wanted, now_ns)
+
+    def _look_closely(self, rest: bytes, value: int) -> None:
+        """Everywhere where an object of this name may be."""
+        is_directory, is_file = bool(value & DIRECTORY), bool(value & FILE)
+        is_there = is_directory and self._is_directory(rest)
+        for name in names_of(rest, is_file=is_file, is_directory=is_directory):
+            now_ns = self._now_ns()
+            wanted = self._observer.observe(name, self._locator.places(name), now_ns)
+            if wanted is not None:
+                self._note_present(name, wanted, now_ns)
+            elif not is_directory and self._is_left_out(rest):
+                self._left_out.add(self._key, rest)
+            elif not is_there or (is_file and not name.endswith("/")):
+                self._note_absent(rest, name, value, now_ns)
+
+    def _is_left_out(self, rest: bytes) -> bool:
+        """Whether a name is one of a temporary file, which is there."""
+        path, _, entry = rest.rpartition(b"/")
+        if not self._observer.excludes(entry):
+            return False
+        with suppress(*_ABSENT):
+            os.stat(entry, dir_fd=self._folder.enter(path).fd, follow_symlinks=False)
+            return True
+        return False
+
+    def _is_directory(self, rest: bytes) -> bool:
+        try:
+            self._folder.enter(rest)
+        except OSError as error:
+            if error.errno not in NOTHING_THERE:
+                raise
+            return False
+        return True
+
+    def note_gone(self, rest: bytes, value: int, now_ns: int) -> None:
+        """A name whose container has no directory any more."""
+        for name in names_of(rest, is_file=bool(value & FILE), is_directory=bool(value & DIRECTORY)):
+            self._note_absent(rest, name, value, now_ns)
+
+    def _note_present(self, name: str, wanted: Wanted, now_ns: int) -> None:
+        if not wanted.is_hashed:
+            self.found.unhashed.append(name)
+        if plan.is_of_swift(wanted):
+            self.found.self_events += 1
+            if self._is_untouched(self._key, name, wanted.floor):
+                self.found.rows.append(plan.repeat(name, wanted))
+                return
+        self.found.rows.append(plan.put(name, wanted, now_ns))
+
+    def _note_absent(self, rest: bytes, name: str, value: int, now_ns: int) -> None:
+        if value & NEW or self._left_out.take(self._key, rest):
+            self.found.short_lived += 1
+        else:
+            self.found.rows.append(plan.delete(name, now_ns))

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remembers for which names rows were sent lately, whoever sent them.
+
+A row of Swift's own may be repeated with its own timestamp, so that it changes nothing where Swift's arrived, only if
+nothing later was sent for the name: a later row would win, and it describes what was there before.
+
+Rule 1: what was forgotten counts as sent.
+Rule 2: only rows of this process are known; another daemon's are not (rare, and the next comparison mends it).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from lustack.mapping.metadata import timestamp_text
+from lustack.sync.plan import SentRow
+from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Page, Sink
+
+_MOST = 100_000
+
+
+class RecentSink(Sink):
+    """A sink that remembers what went through it."""
+
+    def __init__(self, sink: Sink, now_ns: int, most: int = _MOST) -> None:
+        """Remembers from now on.
+
+        Args:
+            sink: does the work.
+            now_ns: the time: what was sent before is not known.
+            most: names to remember of each of two generations.
+        """
+        self._sink = sink
+        self._most = most
+        self._lock = threading.Lock()
+        self._since = timestamp_text(now_ns)
+        self._young: dict[tuple[ContainerKey, str], str] = {}
+        self._old: dict[tuple[ContainerKey, str], str] = {}
+        self._young_latest = self._old_latest = self._since
+
+    def is_untouched(self, key: ContainerKey, name: str, since: str) -> bool:
+        """Whether certainly no row was sent for a name with a later timestamp than this."""
+        if since <= self._since:
+            return False
+        found = self._young.get((key, name)) or self._old.get((key, name), "")
+        return found <= since
+
+    def has_account(self, account: str) -> bool:
+        """See `Sink`."""
+        return self._sink.has_account(account)
+
+    def list_containers(self, account: str, marker: str) -> Sequence[str]:
+        """See `Sink`."""
+        return self._sink.list_containers(account, marker)
+
+    def get_state(self, key: ContainerKey) -> ContainerState:
+        """See `Sink`."""
+        return self._sink.get_state(key)
+
+    def create(self, key: ContainerKey, policy_index: int) -> None:
+        """See `Sink`."""
+        self._sink.create(key, policy_index)
+
+    def list_rows(self, key: ContainerKey, marker: str, prefix: str) -> Page:
+        """See `Sink`."""
+        return self._sink.list_rows(key, marker, prefix)
+
+    def send(self, key: ContainerKey, rows: Sequence[SentRow]) -> None:
+        """See `Sink`. Remembered before it is sent: also what fails may have arrived."""
+        with self._lock:
+            if len(self._young) + len(rows) > self._most:
+                self._since = max(self._since, self._old_latest)
+                self._old, self._old_latest = self._young, self._young_latest
+                self._young = {}
+            self._young.update({(key, row.name): row.timestamp for row in rows})
+            self._young_latest = max(self._young_latest, max((row.timestamp for row in rows), default=""))
+        self._sink.send(key, rows)

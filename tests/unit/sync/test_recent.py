@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from tests.listings import KEY
+
+from lustack.mapping.metadata import timestamp_text
+from lustack.sync.errors import SyncError
+from lustack.sync.plan import delete
+from lustack.sync.recent import RecentSink
+
+S = 10**9
+
+
+def at(second):
+    return timestamp_text(second * S)
+
+
+@pytest.fixture
+def recent(playground):
+    return RecentSink(playground.sink, 100 * S, most=2)
+
+
+def send(recent, name, second):
+    recent.send(KEY, [delete(name, second * S)])
+
+
+def test_a_name_is_untouched_if_nothing_later_was_sent(recent):
+    send(recent, "x", 200)
+    assert not recent.is_untouched(KEY, "x", at(199))
+    assert recent.is_untouched(KEY, "x", at(200))
+    assert recent.is_untouched(KEY, "y", at(150))
+
+
+def test_what_was_before_is_not_known(recent):
+    assert not recent.is_untouched(KEY, "x", at(100))
+
+
+def test_what_was_forgotten_counts_as_sent(recent):
+    for second, name in enumerate("abcde", 200):
+        send(recent, name, second)
+    assert not recent.is_untouched(KEY, "z", at(201))
+    assert recent.is_untouched(KEY, "z", at(202))
+    assert not recent.is_untouched(KEY, "c", at(201))
+    recent.send(KEY, [])
+
+
+def test_what_failed_may_have_arrived(recent, playground):
+    playground.sink.failures = 1
+    with pytest.raises(SyncError):
+        send(recent, "x", 200)
+    assert not recent.is_untouched(KEY, "x", at(150))
