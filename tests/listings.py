@@ -16,7 +16,8 @@ import pytest
 from lustack.mapping import layout, metadata, names
 from lustack.mapping.metadata import DataLayer, Stamp
 from lustack.mapping.view import EMPTY_ETAG
-from lustack.posix.xattrs import AttributeStore
+from lustack.posix.tree import open_root
+from lustack.posix.xattrs import AttributeStore, Sidecars
 from lustack.sync.clock import Clock
 from lustack.sync.device import Device, open_device
 from lustack.sync.observe import Directory
@@ -177,6 +178,13 @@ class Playground:
 
     def listed(self, key: ContainerKey = KEY) -> list[str]:
         return sorted(self.sink.containers[key].shown())
+
+
+def sidecar_store(playground: Playground) -> AttributeStore:
+    """Attributes of the device, what is too big in sidecars."""
+    path = playground.root / os.fsdecode(layout.SIDECARS)
+    path.mkdir(mode=0o700, exist_ok=True)
+    return AttributeStore(Sidecars(lambda: open_root(str(path))))
 
 
 @pytest.fixture

@@ -111,8 +111,12 @@ def reconcile(wanted: argparse.Namespace) -> int:
     return max((exits.code_of(error) for error in report.errors), default=exits.DONE)
 
 
-def parse_scope(text: str) -> Scope:
+def parse_scope(text: str, command: str = "lustack sync reconcile") -> Scope:
     """`ACCOUNT[/CONTAINER[/PREFIX]]`; a slash at its beginning is allowed.
+
+    Args:
+        text: that somebody wrote.
+        command: behind which.
 
     Raises:
         ConfigurationError: a part is missing.
@@ -123,7 +127,7 @@ def parse_scope(text: str) -> Scope:
     if rest == [""]:
         rest = []
     if (rest and not account) or rest[:1] == [""]:
-        raise ConfigurationError("lustack sync reconcile", "scope", text, "ACCOUNT[/CONTAINER[/PREFIX]]")
+        raise ConfigurationError(command, "scope", text, "ACCOUNT[/CONTAINER[/PREFIX]]")
     return Scope(account, *rest)
 
 

@@ -37,6 +37,9 @@ REFERENCE_PREFIX: Final = b"\0lustack-sidecar/1 "
 LARGEST_VALUE_BYTES: Final = 65536
 """No file system of Linux takes a longer value. Source: linux/limits.h, XATTR_SIZE_MAX."""
 
+RETIRED_SUFFIX: Final = b".old"
+"""Behind the identifier of a sidecar that was put aside because nobody seemed to refer to it."""
+
 _IDENTIFIER: Final = re.compile(rb"[0-9a-f]{32}")
 _IDENTIFIER_BYTES: Final = 16
 _REFERENCE_LENGTH: Final = len(REFERENCE_PREFIX) + 2 * _IDENTIFIER_BYTES
@@ -86,7 +89,7 @@ class Sidecars:
         path = _sidecar_path(identifier)
         try:
             with self._directory() as top:
-                content = _read_whole(top, path)
+                content = _read_or_restore(top, path)
         except FileNotFoundError as err:
             raise CorruptSidecarError(identifier, "is missing") from err
         blob = content[_DIGEST_LENGTH + 1 :]
@@ -108,6 +111,16 @@ class Sidecars:
             finally:
                 os.close(folder)
 
+    def retire(self, identifier: bytes) -> None:
+        """Put a sidecar aside; it is fine if it is gone. Whoever reads it later brings it back.
+
+        Raises:
+            CorruptSidecarError: this cannot be an identifier.
+        """
+        path = _sidecar_path(identifier)
+        with self._directory() as top, contextlib.suppress(FileNotFoundError):
+            _rename(top, path, identifier, identifier + RETIRED_SUFFIX)
+
     @contextlib.contextmanager
     def _directory(self) -> Iterator[int]:
         fd = self._open_directory()
@@ -121,6 +134,23 @@ def _sidecar_path(identifier: bytes) -> bytes:
     if not _IDENTIFIER.fullmatch(identifier):
         raise CorruptSidecarError(identifier, "does not exist: this is not an identifier")
     return identifier[:2] + b"/" + identifier
+
+
+def _read_or_restore(top: int, path: bytes) -> bytes:
+    try:
+        return _read_whole(top, path)
+    except FileNotFoundError:
+        identifier = path.rpartition(b"/")[2]
+        _rename(top, path, identifier + RETIRED_SUFFIX, identifier)
+    return _read_whole(top, path)
+
+
+def _rename(top: int, path: bytes, old: bytes, new: bytes) -> None:
+    folder = tree.open_beneath(top, path.rpartition(b"/")[0], os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _read_whole(dirfd: int, path: bytes) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removes what crashes and deletions leave behind: old temporary files, old tombstones, empty hidden directories.
+"""Removes what crashes and deletions leave behind: old temporary files, tombstones, sidecars, empty hidden directories.
 
 Rule 1: only names of exactly our form, only regular files, and only by age of their last change.
 Rule 2: the file is looked at again directly before it goes; a tombstone goes under the lock of its object.
@@ -14,14 +14,16 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lustack.mapping import layout
 from lustack.posix.tree import open_beneath
 from lustack.sync.device import Device
 from lustack.sync.errors import StoppedError
 from lustack.sync.observe import Directory
+from lustack.sync.orphans import Orphans, collect
 
 _TEMPORARY = re.compile(re.escape(layout.TEMPORARY_PREFIX) + rb"[0-9a-f]{16}")
 """Source: lustack.posix.atomic."""
@@ -38,11 +40,25 @@ class Swept:
         temporaries: temporary files.
         tombstones: marks of deleted objects.
         directories: hidden directories.
+        sidecars: sidecars that were put aside, or removed after that.
     """
 
     temporaries: int = 0
     tombstones: int = 0
     directories: int = 0
+    sidecars: int = 0
+
+
+class Litter(NamedTuple):
+    """One thing that is to go.
+
+    Attributes:
+        kind: the name of its count in `Swept`.
+        path: of it.
+    """
+
+    kind: str
+    path: str
 
 
 class Sweeper:
@@ -54,6 +70,9 @@ class Sweeper:
         tombstone_age_s: float,
         wait: Callable[[float], bool],
         now_s: Callable[[], float] = time.time,
+        *,
+        tell: Callable[[Litter], None] = lambda _litter: None,
+        dry_run: bool = False,
     ) -> None:
         """Remembers what is old.
 
@@ -62,7 +81,11 @@ class Sweeper:
             tombstone_age_s: of tombstones.
             wait: waits so many seconds; true if it is time to stop.
             now_s: the time.
+            tell: is told of each thing that goes.
+            dry_run: whether everything stays.
         """
+        self._tell = tell
+        self._dry_run = dry_run
         self._sweep_age_s = sweep_age_s
         self._tombstone_age_s = tombstone_age_s
         self._wait = wait
@@ -78,21 +101,32 @@ class Sweeper:
         """
         swept = Swept()
         self._busy_since_s = time.monotonic()
-        self._sweep_tree(device, swept)
+        orphans = Orphans(self._sweep_age_s, self._tombstone_age_s, self._now_s)
+        orphans.load(device)
+        self._sweep_tree(device, swept, orphans)
+        self._sweep_orphans(device, swept, orphans)
         self._sweep_tombstones(device, swept)
         self._sweep_hidden(device, swept)
         return swept
 
-    def _sweep_tree(self, device: Device, swept: Swept) -> None:
+    def _sweep_tree(self, device: Device, swept: Swept, orphans: Orphans) -> None:
         pending = [b""]
         while pending:
             path = pending.pop()
-            for directory, entry in _entries(device, path):
+            for directory, entry in _entries(device, path, orphans.miss):
+                orphans.meet(directory, entry)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(path + b"/" + entry.name if path else entry.name)
                 elif _TEMPORARY.fullmatch(entry.name):
-                    swept.temporaries += self._remove_old(directory, entry.name, self._sweep_age_s)
+                    swept.temporaries += self._remove_old("temporaries", directory, entry.name, self._sweep_age_s)
             self._rest()
+
+    def _sweep_orphans(self, device: Device, swept: Swept, orphans: Orphans) -> None:
+        for sidecar in orphans.found():
+            swept.sidecars += 1
+            self._tell(Litter("sidecars", f"{device.path}/{os.fsdecode(sidecar.path)}"))
+            if not self._dry_run:
+                collect(device, sidecar)
 
     def _sweep_tombstones(self, device: Device, swept: Swept) -> None:
         for folder in [entry.name for _, entry in _entries(device, layout.TOMBSTONES)]:
@@ -105,27 +139,25 @@ class Sweeper:
         for top, entry in _entries(device, layout.HIDDEN_CONTAINERS):
             # Who makes one just now makes it again: lustack.posix.tree.make_directories.
             with suppress(OSError):
-                os.rmdir(entry.name, dir_fd=top.fd)
-                swept.directories += 1
+                if not self._dry_run:
+                    os.rmdir(entry.name, dir_fd=top.fd)
+                    swept.directories += 1
 
     def _remove_tombstone(self, device: Device, directory: Directory, name: bytes) -> bool:
         if not self._is_old(directory, name, self._tombstone_age_s):
             return False
-        try:
-            lock = open_beneath(device.root.fd, layout.lock_path(name.decode()), os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            return self._remove_old(directory, name, self._tombstone_age_s)
-        finally:
-            os.close(lock)
+        with suppress(FileNotFoundError), locked(device, name.decode()):
+            return self._remove_old("tombstones", directory, name, self._tombstone_age_s)
+        return False
 
-    def _remove_old(self, directory: Directory, name: bytes, age_s: float) -> bool:
+    def _remove_old(self, kind: str, directory: Directory, name: bytes, age_s: float) -> bool:
         if not self._is_old(directory, name, age_s):
             return False
+        path = os.fsdecode(os.readlink(directory.proc[:-1]) + b"/" + name)
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory.fd)
+            if not self._dry_run:
+                os.unlink(name, dir_fd=directory.fd)
+            self._tell(Litter(kind, path))
             return True
         return False
 
@@ -145,8 +177,36 @@ class Sweeper:
             self._busy_since_s = time.monotonic()
 
 
-def _entries(device: Device, path: bytes) -> Iterator[tuple[Directory, os.DirEntry[bytes]]]:
+@contextmanager
+def locked(device: Device, key: str) -> Iterator[None]:
+    """Holds the lock of an object for the time of a block, as the object servers do.
+
+    Args:
+        device: where it is.
+        key: its `layout.object_hash`.
+
+    Raises:
+        FileNotFoundError: there is no lock; nobody has ever used one here.
+    """
+    lock = open_beneath(device.root.fd, layout.lock_path(key), os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _ignore(_error: OSError) -> None:
+    """What happens when a directory is gone or may not be entered."""
+
+
+def _entries(
+    device: Device, path: bytes, miss: Callable[[OSError], None] = _ignore
+) -> Iterator[tuple[Directory, os.DirEntry[bytes]]]:
     """What is in a directory below the root of a device; nothing if it is gone or may not be entered."""
-    with suppress(OSError), closing(Directory.open(device.root.fd, path)) as directory:
-        for entry in os.scandir(directory.proc):
-            yield directory, entry
+    try:
+        with closing(Directory.open(device.root.fd, path)) as directory:
+            for entry in os.scandir(directory.proc):
+                yield directory, entry
+    except OSError as error:
+        miss(error)

@@ -162,7 +162,7 @@ class Comparison:
             SwiftUnavailableError: try again, with the last acknowledged name as `after`.
             StoppedError: the watcher wanted it.
         """
-        self._is_noted = False
+        self._is_noted = is_done = False
         self._outbox = _Outbox(self.key, self.tools, after)
         self._batch: list[SentRow] = []
         self._since_s = self.tools.monotonic_s()
@@ -173,13 +173,19 @@ class Comparison:
             name = self._compare_all(walk, rows, after)
             self._flush(name)
             self._outbox.wait()
+            is_done = True
         finally:
             self._outbox.settle()
             if walk and self._locator:
                 walk.close()
                 self._locator.close()
-            self.tools.watcher.on_pulse(self.key, self._outbox.acknowledged, self.tally)
+            self._end(is_done=is_done)
         return self.tally
+
+    def _end(self, *, is_done: bool) -> None:
+        """Says how far it came. A dry run that fails tells again what it has told since the last pulse."""
+        if is_done or not self.limits.dry_run:
+            self.tools.watcher.on_pulse(self.key, self._outbox.acknowledged, self.tally)
 
     def _compare_all(self, walk: Walk | None, rows: Iterator[ListedRow], after: str) -> str:
         """Compares every name, and returns the last one."""
@@ -243,8 +249,13 @@ class Comparison:
             self._batch.append(row)
 
     def _pulse(self, name: str) -> None:
+        if self.limits.dry_run:
+            self._flush(name)
+            self.tools.watcher.on_pulse(self.key, self._outbox.acknowledged, self.tally)
         if self.tools.watcher.is_stopped():
             raise StoppedError
+        if self.limits.dry_run:
+            return
         is_due = self.tools.monotonic_s() - self._since_s >= _LINGER_S
         if is_due or len(self._batch) >= self.limits.batch_rows:
             self._flush(name)

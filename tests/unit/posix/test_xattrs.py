@@ -380,3 +380,15 @@ class TestChoosePresent:
     def test_a_failure_is_no_answer(self):
         with pytest.raises(FileNotFoundError):
             xattrs.choose_present(-1, [NAME])
+
+
+def test_a_sidecar_that_was_put_aside_comes_back_when_somebody_reads_it(sidecars, side):
+    identifier = sidecars.create(b"blob")
+    path = side / os.fsdecode(identifier[:2]) / os.fsdecode(identifier)
+    sidecars.retire(identifier)
+    sidecars.retire(identifier)
+    assert not path.exists()
+    assert sidecars.read(identifier) == b"blob"
+    assert path.exists()
+    with pytest.raises(CorruptSidecarError):
+        sidecars.retire(b"../../etc")

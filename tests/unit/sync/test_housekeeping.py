@@ -5,17 +5,18 @@ import os
 import time
 
 import pytest
+from tests.listings import sidecar_store
 
 from lustack.mapping import layout
 from lustack.sync.errors import StoppedError
-from lustack.sync.housekeeping import Sweeper, Swept
+from lustack.sync.housekeeping import Litter, Sweeper, Swept
 
 TEMPORARY = ".lustack.tmp.0123456789abcdef"
 KEY = "0123456789abcdef0123456789abcdef"
 
 
-def sweep(playground, later_s=1000.0, wait=lambda _seconds: False, age_s=100.0):
-    sweeper = Sweeper(age_s, age_s, wait, lambda: time.time() + later_s)
+def sweep(playground, later_s=1000.0, wait=lambda _seconds: False, age_s=100.0, **options):
+    sweeper = Sweeper(age_s, age_s, wait, lambda: time.time() + later_s, **options)
     with playground.device() as device:
         return sweeper.sweep(device)
 
@@ -141,3 +142,29 @@ def test_whoever_must_stop_stops(playground):
     playground.write(TEMPORARY)
     with playground.device() as device, pytest.raises(StoppedError):
         Slow(1.0, 1.0, lambda _seconds: True).sweep(device)
+
+
+def test_what_goes_is_told_and_stays_in_a_dry_run(playground):
+    paths = [playground.write(TEMPORARY), write_tombstone(playground), make_sidecar(playground)]
+    (playground.root / os.fsdecode(layout.HIDDEN_CONTAINERS) / "a").mkdir(parents=True)
+    told = []
+    swept = sweep(playground, tell=told.append, dry_run=True)
+    assert swept == Swept(temporaries=1, tombstones=1, sidecars=1)
+    kinds = ["temporaries", "tombstones", "sidecars"]
+    assert sorted(told) == sorted(Litter(kind, str(path)) for kind, path in zip(kinds, paths, strict=True))
+    assert all(path.exists() for path in paths)
+    assert sweep(playground) == Swept(temporaries=1, tombstones=1, sidecars=1, directories=1)
+    assert not any(path.exists() for path in paths)
+
+
+def make_sidecar(playground):
+    store, path = sidecar_store(playground), playground.write("big")
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        store.write(fd, "user.lustack.data", b"x" * 70_000)
+        value = os.getxattr(fd, "user.lustack.data")
+    finally:
+        os.close(fd)
+    path.unlink()
+    identifier = os.fsdecode(value.rpartition(b" ")[2])
+    return playground.root / os.fsdecode(layout.SIDECARS) / identifier[:2] / identifier

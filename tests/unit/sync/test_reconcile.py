@@ -286,3 +286,13 @@ def test_a_tally_adds_up():
 def test_a_timer_moves():
     timer = Timer()
     assert timer() < timer()
+
+
+def test_a_dry_run_says_how_far_it_is_after_every_part(playground):
+    for number in range(600):
+        playground.write(f"{number:03}")
+    playground.notebook.stop_after = 2
+    with pytest.raises(StoppedError):
+        playground.compare(limits=Limits(dry_run=True))
+    assert playground.notebook.reached == ["255", "511"]
+    assert len(playground.notebook.rows) == 512
