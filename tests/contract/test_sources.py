@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from tests.lustres import Watched
 
 from lustack.mapping.names import RelPath
 from lustack.sync.events import NameChanged
@@ -154,3 +155,22 @@ class TestFanotifySource(SourceContract):
         with open("/proc/sys/fs/fanotify/max_queued_events") as limit:
             for number in range(int(limit.read()) + 1):
                 os.close(os.open(source.top / str(number), os.O_CREAT))
+
+
+class TestChangelogSource(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        watched = Watched(tmp_path)
+        source = watched.source()
+        source.watched = watched
+        yield source
+        watched.close()
+
+    def happen(self, source, name):
+        source.watched.lustre.write(b"device/" + name.encode(), b"content")
+
+    def lose(self, source):
+        log = source.watched.log()
+        for index in list(log.records)[-2:]:
+            log.drop(index)
+        self.happen(source, "later")

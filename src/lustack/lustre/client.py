@@ -19,6 +19,7 @@ from typing import Final
 from lustack.lustre import fid, kernel
 from lustack.lustre.errors import (
     ChangelogError,
+    ChangelogIndexError,
     ChangelogUserError,
     FidNotFoundError,
     LinkError,
@@ -130,8 +131,13 @@ class Client:
             device = os.open(self._device(mdt), os.O_WRONLY | os.O_CLOEXEC)
             try:
                 kernel.clear_changelog(device, user, index)
-            except FileNotFoundError:
-                raise ChangelogUserError(mdt, user, index) from None
+            except OSError as error:
+                # Source: measured: ENOENT: no such user, or a lower index than before; EINVAL: beyond the end.
+                if error.errno == errno.ENOENT:
+                    raise ChangelogUserError(mdt, user, index) from None
+                if error.errno == errno.EINVAL:
+                    raise ChangelogIndexError(mdt, index) from None
+                raise
             finally:
                 os.close(device)
 

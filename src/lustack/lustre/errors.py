@@ -143,3 +143,20 @@ class ChangelogUserError(LustreError):
             f"{self.mdt} refuses to clear up to {self.index} for {self.user}: it removed that user, perhaps because it "
             f"was idle too long, or somebody else clears for it"
         )
+
+
+class ChangelogIndexError(LustreError):
+    """A record is beyond the end of an MDT's log: the MDT has lost what it gave before.
+
+    Attributes:
+        mdt: as `lustre-MDT0000`.
+        index: of the record.
+    """
+
+    def __init__(self, mdt: str, index: int) -> None:
+        super().__init__(mdt, index)
+        self.mdt = mdt
+        self.index = index
+
+    def __str__(self) -> str:
+        return f"the log of {self.mdt} ends before record {self.index}, which it gave before"

@@ -69,6 +69,7 @@ class Lustre(Protocol):
 
         Raises:
             ChangelogUserError: there is no such user any more, or it cleared more already.
+            ChangelogIndexError: the log ends before that.
             ChangelogError: try again.
         """
         ...
@@ -78,7 +79,7 @@ class Lustre(Protocol):
 
         Raises:
             FidNotFoundError: there is no such inode any more.
-            LinkError: they cannot be read.
+            LustreError: they cannot be read.
             OSError: the file system fails.
         """
         ...

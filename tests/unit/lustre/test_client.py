@@ -8,7 +8,13 @@ import pytest
 
 from lustack.lustre import client, fid, kernel
 from lustack.lustre.client import Client, DeviceChangelog, WholeMountError
-from lustack.lustre.errors import ChangelogError, ChangelogUserError, FidNotFoundError, NotLustreError
+from lustack.lustre.errors import (
+    ChangelogError,
+    ChangelogIndexError,
+    ChangelogUserError,
+    FidNotFoundError,
+    NotLustreError,
+)
 from lustack.lustre.mounts import parse_mounts
 
 KEY = fid.parse("[0x200000402:0xefa:0x0]").key
@@ -97,7 +103,10 @@ def test_a_user_that_the_mdt_does_not_know_is_an_error_of_its_own(lustre, monkey
     with pytest.raises(ChangelogUserError, match="clear up to 5 for cl1"):
         lustre.clear("lustre-MDT0000", "cl1", 5)
     monkeypatch.setattr(kernel, "clear_changelog", refuse(errno.EINVAL))
-    with pytest.raises(ChangelogError, match="Invalid argument"):
+    with pytest.raises(ChangelogIndexError, match="ends before record 5"):
+        lustre.clear("lustre-MDT0000", "cl1", 5)
+    monkeypatch.setattr(kernel, "clear_changelog", refuse(errno.EIO))
+    with pytest.raises(ChangelogError, match="Input/output"):
         lustre.clear("lustre-MDT0000", "cl1", 5)
 
 

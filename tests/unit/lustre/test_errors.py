@@ -16,6 +16,7 @@ from lustack.lustre import errors
         (errors.NotLustreError("/x"), "/x is not on a Lustre file system"),
         (errors.FidNotFoundError("[1]"), "nothing has the FID [1]"),
         (errors.ChangelogError("m", "so"), "the changelog of m cannot be used: so"),
+        (errors.ChangelogIndexError("m", 9), "the log of m ends before record 9"),
         (errors.ChangelogUserError("m", "cl1", 9), "m refuses to clear up to 9 for cl1: "),
     ],
 )

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of a changelog, as many as were read together -> the names that they are about, each once.
+
+Rule 1: a name is a directory's identity and an entry in it, so that a rename of a directory changes nothing here.
+Rule 2: what is remembered of identities (`Memory`) is only what records said; what they left out is asked for later.
+Rule 3: nothing here looks at a file, so a million records a second go through.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from lustack.lustre.changelog import HEADER, SOURCE_SIZE, Type, scan
+from lustack.lustre.fid import NO_FID
+
+Name = tuple[bytes, bytes]
+"""The FID of a directory, and an entry in it."""
+
+IS_NEW: Final = 1
+IS_OPEN: Final = 2
+
+# The lower bits of a CLOSE are those of the open: 1 reading, 2 writing. Source: recorded with the full mask.
+_MODE: Final = 3
+_READ_ONLY: Final = 1
+
+
+@dataclass
+class Memory:
+    """What records said about identities; shared by all MDTs of a file system.
+
+    Attributes:
+        most: so many files, and so many directories, are remembered.
+        files: the name of a file that has no other, since its birth.
+        folders: the name of a directory; of a removed one its last.
+        heirs: what became of an inode that migrated.
+        lock: to be held while a window is filled.
+    """
+
+    most: int = 100_000
+    files: dict[bytes, Name] = field(default_factory=dict)
+    folders: dict[bytes, Name] = field(default_factory=dict)
+    heirs: dict[bytes, bytes] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def trim(self) -> None:
+        """Forgets what is oldest."""
+        for table in (self.files, self.folders, self.heirs):
+            for key in list(islice(table, max(0, len(table) - self.most))):
+                del table[key]
+
+
+@dataclass
+class Move:
+    """Something was renamed that is, or may be, a directory.
+
+    Attributes:
+        key: its identity.
+        old: its name before.
+        new: its name after.
+    """
+
+    key: bytes
+    old: Name
+    new: Name
+
+
+@dataclass
+class Window:
+    """What happened in a number of records.
+
+    Attributes:
+        memory: of identities.
+        names: directory entries that may have changed, with IS_NEW and IS_OPEN.
+        keys: files that changed, of which no name is known.
+        moves: renames of directories.
+        unclear: renames of nobody knows what.
+        count: records.
+        last: index, time and target of the last record.
+    """
+
+    memory: Memory
+    names: dict[Name, int] = field(default_factory=dict)
+    keys: dict[bytes, None] = field(default_factory=dict)
+    moves: list[Move] = field(default_factory=list)
+    unclear: list[Move] = field(default_factory=list)
+    count: int = 0
+    last: tuple[int, int, bytes] = (0, 0, b"")
+
+    def __post_init__(self) -> None:
+        """Knows who takes the rarer types."""
+        self._rarer: dict[int, Callable[[bytes, bytes, bytes, bytes], None]] = {
+            Type.MKDIR: self._mkdir,
+            Type.RMDIR: self._rmdir,
+            Type.HLINK: self._hlink,
+            Type.SLINK: self._appear,
+            Type.MKNOD: self._appear,
+            Type.RENME: self._rename,
+            Type.MIGRT: self._migrate,
+            Type.TRUNC: self._change,
+            Type.MTIME: self._change,
+            Type.XATTR: self._change,
+        }
+
+    def feed(self, buffer: bytes) -> int:
+        """Takes whole records.
+
+        Returns:
+            how many they are.
+
+        Raises:
+            RecordError: these are no records.
+        """
+        count = self.count
+        with self.memory.lock:
+            self._feed(buffer)
+            self.memory.trim()
+        return self.count - count
+
+    def _feed(self, buffer: bytes) -> None:
+        names, files, rarer = self.names, self.memory.files, self._rarer
+        count = index = time = 0
+        target = b""
+        for kind, flags, index, time, target, parent, source, name in scan(buffer):  # noqa: B007 (the last are kept)
+            count += 1
+            if kind == _CLOSE and flags & _MODE != _READ_ONLY:
+                found = files.get(target)
+                if found is None:
+                    self.keys[target] = None
+                else:
+                    names[found] = names.get(found, 0) & IS_NEW
+            elif kind == _CREAT:
+                files[target] = found = (parent, name)
+                names[found] = names.get(found, IS_NEW) & IS_NEW | IS_OPEN
+            elif kind == _UNLNK:
+                files.pop(target, None)
+                found = (parent, name)
+                names[found] = names.get(found, 0) & IS_NEW
+            elif kind in rarer:
+                rarer[kind](target, parent, buffer[source : source + SOURCE_SIZE], name)
+        self.count += count
+        self.last = (index, time, target)
+
+    def _appear(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        del target, source
+        self.names[parent, name] = self.names.get((parent, name), IS_NEW) & IS_NEW
+
+    def _mkdir(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        self.memory.folders[target] = (parent, name)
+        self._appear(target, parent, source, name)
+
+    def _rmdir(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        del source
+        # Whoever hears late of what was in it still finds out where that was.
+        self.memory.folders[target] = (parent, name)
+        self.names[parent, name] = self.names.get((parent, name), 0) & IS_NEW
+
+    def _hlink(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        # A file with two names is asked for them when it changes.
+        self.memory.files.pop(target, None)
+        self._appear(target, parent, source, name)
+
+    def _change(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        del parent, source, name
+        found = self.memory.files.get(target)
+        if found is None:
+            self.keys[target] = None
+        else:
+            self.names.setdefault(found, 0)
+
+    def _rename(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        key, old_parent = source[:16], source[16:]
+        new_name, _, old_name = name.partition(b"\0")
+        move = Move(key, (old_parent, old_name), (parent, new_name))
+        before = self.names.get(move.old, 0)
+        fresh = IS_NEW if target == NO_FID else 0
+        self.names[move.old] = before & IS_NEW
+        self.names[move.new] = self.names.get(move.new, fresh) & IS_NEW | before & IS_OPEN
+        self.memory.files.pop(target, None)
+        if key in self.memory.folders:
+            self.memory.folders[key] = move.new
+            self.moves.append(move)
+        elif key in self.memory.files:
+            self.memory.files[key] = move.new
+        else:
+            self.unclear.append(move)
+
+    def _migrate(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        old, memory = source[:16], self.memory
+        memory.heirs[old] = target
+        memory.files.pop(old, None)
+        if old in memory.folders:
+            memory.folders[target] = memory.folders[old]
+        else:
+            self.keys[target] = None
+        # Of a file whose directory migrates too, one of the two parents is the directory's old identity (recorded).
+        new_name = name.partition(b"\0")[0]
+        self.names.setdefault((parent, new_name), 0)
+
+
+_CREAT: Final = int(Type.CREAT)
+_CLOSE: Final = int(Type.CLOSE)
+_UNLNK: Final = int(Type.UNLNK)
+
+
+def first_record(buffer: bytes) -> tuple[int, int, bytes]:
+    """Index, time and target of the first record in a buffer that holds whole ones."""
+    _, _, _, index, _, time, target, _ = HEADER.unpack_from(buffer)
+    return index, time, target

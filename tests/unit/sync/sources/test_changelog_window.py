@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from lustack.lustre.changelog import Record, Type, render_record
+from lustack.lustre.errors import RecordError
+from lustack.lustre.fid import NO_FID, Fid
+from lustack.sync.sources.changelog_window import IS_NEW, IS_OPEN, Memory, Move, Window, first_record
+
+FOLDER, OTHER, FILE, LATER = (Fid(0x200000402, oid, 0).key for oid in (1, 2, 3, 4))
+
+
+def record(index, kind, target=FILE, parent=FOLDER, name=b"", flags=0, old=None, moved=None):
+    source, source_parent, source_name = (moved, *old) if old else (None, None, None)
+    return render_record(
+        Record(index, kind, 0x1000 | flags, 7, target, parent, name, source, source_parent, source_name, uid=0, gid=0)
+    )
+
+
+def fill(*records, memory=None):
+    window = Window(memory or Memory())
+    window.feed(b"".join(records))
+    return window
+
+
+def test_a_file_that_was_made_and_closed_is_one_new_name():
+    window = fill(record(1, Type.CREAT, name=b"a"), record(2, Type.CLOSE, parent=OTHER, flags=0x242))
+    assert window.names == {(FOLDER, b"a"): IS_NEW}
+    assert window.keys == {}
+    assert (window.count, window.last) == (2, (2, 7, FILE))
+
+
+def test_a_file_that_was_not_closed_may_still_be_written_to():
+    assert fill(record(1, Type.CREAT, name=b"a")).names == {(FOLDER, b"a"): IS_NEW | IS_OPEN}
+
+
+def test_what_is_closed_in_a_later_window_has_the_name_of_its_birth():
+    memory = Memory()
+    fill(record(1, Type.CREAT, name=b"a"), memory=memory)
+    assert fill(record(2, Type.CLOSE, flags=2), memory=memory).names == {(FOLDER, b"a"): 0}
+
+
+def test_a_file_nobody_knows_is_a_key_and_closing_what_was_only_read_is_nothing():
+    assert list(fill(record(1, Type.CLOSE, flags=2), record(2, Type.TRUNC, OTHER)).keys) == [FILE, OTHER]
+    assert fill(record(1, Type.CLOSE, flags=1)).keys == {}
+
+
+@pytest.mark.parametrize("kind", [Type.SATTR, Type.OPEN, Type.HSM, Type.LYOUT, Type.ATIME, Type.MARK, 99])
+def test_what_changes_no_object_is_only_counted(kind):
+    window = fill(record(1, kind))
+    assert (window.count, window.names, window.keys) == (1, {}, {})
+
+
+@pytest.mark.parametrize("kind", [Type.TRUNC, Type.MTIME, Type.XATTR])
+def test_a_change_does_not_close_the_file(kind):
+    window = fill(record(1, Type.CREAT, name=b"a"), record(2, kind))
+    assert window.names == {(FOLDER, b"a"): IS_NEW | IS_OPEN}
+
+
+def test_a_name_that_was_there_before_is_not_new():
+    gone = record(1, Type.UNLNK, name=b"a", flags=1)
+    assert fill(gone).names == {(FOLDER, b"a"): 0}
+    assert fill(gone, record(2, Type.CREAT, LATER, name=b"a")).names == {(FOLDER, b"a"): IS_OPEN}
+    made = record(1, Type.CREAT, name=b"a")
+    assert fill(made, record(2, Type.UNLNK, name=b"a", flags=1)).names == {(FOLDER, b"a"): IS_NEW}
+
+
+@pytest.mark.parametrize("kind", [Type.SLINK, Type.MKNOD, Type.MKDIR])
+def test_other_things_that_come_are_new_names(kind):
+    assert fill(record(1, kind, name=b"a")).names == {(FOLDER, b"a"): IS_NEW}
+
+
+def test_a_file_with_two_names_is_asked_for_them():
+    window = fill(
+        record(1, Type.CREAT, name=b"a"), record(2, Type.HLINK, name=b"b"), record(3, Type.CLOSE, flags=0x242)
+    )
+    assert window.names == {(FOLDER, b"a"): IS_NEW | IS_OPEN, (FOLDER, b"b"): IS_NEW}
+    assert list(window.keys) == [FILE]
+
+
+def test_a_renamed_file_has_its_new_name_and_is_as_open_as_before():
+    window = fill(
+        record(1, Type.CREAT, name=b"a"),
+        record(2, Type.RENME, NO_FID, OTHER, b"b", old=(FOLDER, b"a"), moved=FILE),
+    )
+    assert window.names == {(FOLDER, b"a"): IS_NEW, (OTHER, b"b"): IS_NEW | IS_OPEN}
+    assert window.memory.files == {FILE: (OTHER, b"b")}
+    assert window.moves == window.unclear == []
+    over = fill(
+        record(1, Type.CREAT, LATER, name=b"v"),
+        record(2, Type.CREAT, name=b"a"),
+        record(3, Type.CLOSE, flags=2),
+        record(4, Type.RENME, LATER, FOLDER, b"v", old=(FOLDER, b"a"), moved=FILE),
+    )
+    assert over.names == {(FOLDER, b"v"): IS_NEW, (FOLDER, b"a"): IS_NEW}
+    assert over.memory.files == {FILE: (FOLDER, b"v")}
+
+
+def test_a_rename_over_something_makes_no_new_name():
+    window = fill(record(1, Type.RENME, LATER, FOLDER, b"b", old=(FOLDER, b"a"), moved=FILE))
+    assert window.names == {(FOLDER, b"a"): 0, (FOLDER, b"b"): 0}
+    assert window.unclear == [Move(FILE, (FOLDER, b"a"), (FOLDER, b"b"))]
+
+
+def test_a_renamed_directory_is_a_move_and_keeps_its_identity():
+    window = fill(
+        record(1, Type.MKDIR, OTHER, name=b"d"),
+        record(2, Type.CREAT, FILE, OTHER, b"f"),
+        record(3, Type.RENME, NO_FID, FOLDER, b"e", old=(FOLDER, b"d"), moved=OTHER),
+    )
+    assert window.moves == [Move(OTHER, (FOLDER, b"d"), (FOLDER, b"e"))]
+    assert window.memory.folders == {OTHER: (FOLDER, b"e")}
+    assert (OTHER, b"f") in window.names
+
+
+def test_a_removed_directory_is_remembered_where_it_was():
+    window = fill(record(1, Type.RMDIR, OTHER, name=b"d", flags=1))
+    assert window.names == {(FOLDER, b"d"): 0}
+    assert window.memory.folders == {OTHER: (FOLDER, b"d")}
+
+
+def test_what_migrates_gets_another_identity_and_keeps_its_name():
+    window = fill(
+        record(1, Type.MKDIR, OTHER, name=b"d"),
+        record(2, Type.MIGRT, LATER, FOLDER, b"d", old=(FOLDER, b"d"), moved=OTHER),
+    )
+    assert window.memory.heirs == {OTHER: LATER}
+    assert window.memory.folders[LATER] == (FOLDER, b"d")
+    assert window.keys == {}
+    file = fill(
+        record(1, Type.CREAT, name=b"f"), record(2, Type.MIGRT, LATER, OTHER, b"f", old=(FOLDER, b"f"), moved=FILE)
+    )
+    assert list(file.keys) == [LATER]
+    assert file.memory.files == {}
+
+
+def test_what_is_remembered_has_a_limit():
+    memory = Memory(most=3)
+    for number in range(10):
+        key = Fid(1, number, 0).key
+        fill(record(1, Type.CREAT, key, name=b"%d" % number), memory=memory)
+        fill(record(1, Type.MKDIR, key, name=b"d%d" % number), memory=memory)
+        fill(record(1, Type.MIGRT, LATER, name=b"x", old=(FOLDER, b"x"), moved=key), memory=memory)
+    assert [len(each) for each in (memory.files, memory.folders, memory.heirs)] == [0, 3, 3]
+    for number in range(10):
+        fill(record(1, Type.CREAT, Fid(1, number, 0).key, name=b"a"), memory=memory)
+    assert len(memory.files) == 3
+
+
+def test_what_are_no_records_is_an_error():
+    with pytest.raises(RecordError):
+        fill(record(1, Type.CREAT)[:-1])
+
+
+def test_the_first_record_is_told():
+    assert first_record(record(9, Type.CREAT) + record(10, Type.CREAT)) == (9, 7, FILE)
