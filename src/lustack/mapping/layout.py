@@ -22,11 +22,23 @@ SIDECARS = RESERVED + b"/sidecars"
 FENCE = RESERVED + b"/fence"
 """Files that `lustack sync wait` makes and the daemon removes: see `lustack.sync.fence`."""
 
+EXPORTS = RESERVED + b"/exports.json"
+"""Which directories outside the device are containers: see `lustack.mapping.exports`."""
+
+EXPORTS_LOCK = RESERVED + b"/exports.lock"
+"""Who changes the table of exports holds a lock on this file."""
+
+FOREIGN_SIDECARS = RESERVED + b"/foreign"
+"""Below `<mark>`: the sidecars of an export on another file system, whose inode numbers mean other files."""
+
 HIDDEN_CONTAINERS = RESERVED + b"/reserved"
 """Containers that Swift's own middleware makes (their names start with NUL), below `<account>/<container>`."""
 
 ATTRIBUTE_MADE = "user.lustack.made"
 """On a directory that a PUT made on demand: the last DELETE in it may remove it."""
+
+ATTRIBUTE_EXPORT = "user.lustack.export"
+"""On an exported directory: the mark by which it is known again."""
 
 ATTRIBUTE_TWINS = "user.lustack.twins"
 """On a container's directory: names in it may lie at their twin's place."""
@@ -74,6 +86,11 @@ def object_hash(account: str, container: str, name: str) -> str:
 def tombstone_path(key: str) -> bytes:
     """Path, relative to the device root, of the tombstone of the object with this `object_hash`."""
     return b"/".join((TOMBSTONES, key[:2].encode(), key.encode()))
+
+
+def foreign_sidecars_path(mark: str) -> bytes:
+    """Path, relative to the device root, of the sidecars of an export on another file system."""
+    return FOREIGN_SIDECARS + b"/" + mark.encode()
 
 
 def lock_path(key: str) -> bytes:

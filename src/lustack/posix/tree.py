@@ -34,6 +34,7 @@ __all__ = (
     "PATH_MAX",
     "choose_opener",
     "make_directories",
+    "open_absolute",
     "open_beneath",
     "open_root",
     "open_with_openat2",
@@ -83,6 +84,31 @@ def open_root(path: str | bytes) -> int:
         an O_PATH descriptor, which the caller owns.
     """
     return os.open(path, _SEARCH)
+
+
+def open_absolute(path: bytes) -> int:
+    """Open a directory by its absolute path, following no symbolic link anywhere in it; mounts are crossed.
+
+    Returns:
+        an O_PATH descriptor, which the caller owns.
+
+    Raises:
+        ValueError: the path is not absolute, or holds a NUL.
+        OutsideRootError: it has a component `..`.
+        OSError: ENOTDIR for a symbolic link or anything else that is no directory, else as open(2).
+    """
+    if not path.startswith(b"/"):
+        message = f"the path {path!r} is not absolute"
+        raise ValueError(message)
+    names = components(path.lstrip(b"/"))
+    fd = os.open(b"/", _SEARCH)
+    for name in names:
+        try:
+            inner = os.open(name, _SEARCH | os.O_NOFOLLOW, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = inner
+    return fd
 
 
 def open_beneath(dirfd: int, path: bytes, flags: int, mode: int = 0) -> int:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lustack.exports.roots import open_export, takes_trusted
+from lustack.exports.table import Reader
 from lustack.mapping import layout, names
 from lustack.posix.tree import make_directories, open_beneath, open_root, proc_path
 from lustack.posix.xattrs import AttributeStore, Sidecars
@@ -16,9 +18,10 @@ from lustack.swift.attributes import Attributes
 from lustack.swift.ordering import Locks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from lustack.mapping.exports import Export
     from lustack.swift.placement import Key
 
 _PROBE = "trusted.lustack.probe"
@@ -31,24 +34,34 @@ class Home:
     Attributes:
         device: the device.
         root_fd: its root; locks and tombstones are below it.
-        fd: the directory that nothing leaves.
+        fd: the directory that nothing leaves: the device root, or the directory of an export.
         path: of the container's directory below `fd`.
+        foreign: the export, if it is on another file system than the device.
     """
 
     device: Device
     root_fd: int
     fd: int
     path: bytes
+    foreign: Export | None = None
 
     @property
     def attributes(self) -> Attributes:
         """The metadata of the objects here."""
-        return self.device.attributes
+        if self.foreign is None:
+            return self.device.attributes
+        return Attributes(AttributeStore(self.sidecars), takes_trusted(self.fd))
 
     @property
     def sidecars(self) -> Sidecars:
-        """What is too big for their attributes."""
-        return self.device.sidecars
+        """What is too big for their attributes.
+
+        They say for which inode they were made, and another file system has the same numbers for other files.
+        """
+        if self.foreign is None:
+            return self.device.sidecars
+        path = layout.foreign_sidecars_path(self.foreign.mark)
+        return Sidecars(lambda: make_directories(self.root_fd, path, mode=0o700))
 
     def lock(self, key: Key) -> AbstractContextManager[None]:
         """Holds the lock of an object; see `Locks.hold`."""
@@ -58,13 +71,15 @@ class Home:
 class Device:
     """A device that holds readable objects. Thread-safe."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, warn: Callable[[str], None] = lambda _: None) -> None:
         """Opens nothing yet.
 
         Args:
             path: the device root; the operator may have made it a symbolic link.
+            warn: takes a sentence for the log.
         """
         self.path = path
+        self.exports = Reader(warn)
         self.locks = Locks()
         self.sidecars = Sidecars(self._open_sidecars)
         self._attributes: Attributes | None = None
@@ -80,9 +95,22 @@ class Device:
 
     @contextmanager
     def home(self, account: str, container: str) -> Iterator[Home]:
-        """Where the objects of a container are now; its directory may not exist."""
+        """Where the objects of a container are now; its directory may not exist.
+
+        Raises:
+            ExportMissingError: the container is an export whose directory is not there.
+            ExportsDamagedError: nobody knows what is an export.
+        """
         with self.root() as root_fd:
-            yield Home(self, root_fd, root_fd, names.container_path(account, container))
+            export = self.exports.current(root_fd).get(account, container)
+            if export is None:
+                yield Home(self, root_fd, root_fd, names.container_path(account, container))
+                return
+            fd = open_export(export)
+            try:
+                yield Home(self, root_fd, fd, b".", export if export.is_foreign else None)
+            finally:
+                os.close(fd)
 
     @property
     def attributes(self) -> Attributes:

@@ -7,6 +7,7 @@
 | EACCES, EPERM                   | 403                                                                 |
 | ENOENT, ESTALE, ENXIO           | 404 when reading, 503 when writing (the tree changed meanwhile)     |
 | ENOTDIR, ELOOP, EXDEV, EISDIR, EEXIST | 404 when reading, 403 when writing (see below)                |
+| the directory of an export is not there, or the table of exports is damaged | 503: nothing is gone |
 | anything else, EIO for one      | 500 without a traceback, and an ERROR line in the log               |
 
 A stock proxy shuts a node out for a minute when it answers 507, and tells the client 503. With one shared file
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 from swift.common.exceptions import DiskFileNotExist, DiskFileXattrNotSupported
 from swift.common.swob import HTTPException
 
+from lustack.exports.errors import ExportMissingError
+from lustack.mapping.exports import ExportsDamagedError
 from lustack.posix.errors import XattrUnsupportedError
 
 if TYPE_CHECKING:
@@ -58,6 +61,9 @@ def reading(logger: Any, name: str) -> Iterator[None]:
     except XattrUnsupportedError as error:
         logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
         raise DiskFileXattrNotSupported(str(error)) from error
+    except (ExportMissingError, ExportsDamagedError) as error:
+        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
+        raise out_of_reach() from error
     except OSError as error:
         if error.errno in _GONE:
             raise DiskFileNotExist from error
@@ -77,6 +83,9 @@ def writing(logger: Any, name: str) -> Iterator[None]:
     except XattrUnsupportedError as error:
         logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
         raise DiskFileXattrNotSupported(str(error)) from error
+    except (ExportMissingError, ExportsDamagedError) as error:
+        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
+        raise out_of_reach() from error
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise http_error(NO_ROOM_STATUS, "The file system has no room left, or a quota is reached.") from error
@@ -87,6 +96,11 @@ def writing(logger: Any, name: str) -> Iterator[None]:
             text = "The directories of this object changed while it was written. Try again."
             raise http_error("503 Service Unavailable", text) from error
         raise _other(error, logger, name) from error
+
+
+def out_of_reach() -> HTTPException:
+    """What is said of an object that nobody can look for now."""
+    return http_error("503 Service Unavailable", "The directory of this container is out of reach. Try again later.")
 
 
 def _other(error: OSError, logger: Any, name: str) -> HTTPException:

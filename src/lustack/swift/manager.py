@@ -69,7 +69,7 @@ class PosixDiskFileManager(BaseDiskFileManager):
         account, container, name = path[:3]
         opened = self._devices.get(root)
         if opened is None:
-            opened = self._devices.setdefault(root, Device(root))
+            opened = self._devices.setdefault(root, Device(root, self.logger.warning))
         open_expired = bool(kwargs.get("open_expired"))
         return PosixDiskFile(self, opened, Key(account, container, name), open_expired=open_expired)
 

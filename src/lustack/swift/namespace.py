@@ -10,6 +10,9 @@ It belongs directly before the last `proxy-logging`, right of everything that ma
 - PUT of a container makes its directory, so that jobs can copy files to it at once.
 - DELETE of a container is refused with 409 while files or directory markers are in the directory, whether Swift has
   seen them or not; afterwards the directory, and the account's when it is empty, are removed.
+- An export is a container that only an administrator makes and removes: DELETE of it, or of its account, is refused.
+  While its directory is out of reach, requests for its objects get their 503 here: ten of an object server would make
+  the proxy leave it alone for a minute, and everybody would suffer.
 - When the object server says that there is no room, the client gets the 507 that it should.
 - A static large object of files whose MD5 nobody knows yet is refused with 400, and "503" for each such file, until
   the background hasher has read them.
@@ -31,7 +34,8 @@ from swift.proxy.controllers.base import get_container_info
 from lustack.errors import ConfigurationError
 from lustack.mapping import names
 from lustack.swift import containers, faults
-from lustack.swift.policies import is_ours
+from lustack.swift.gate import Gate
+from lustack.swift.policies import is_ours, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
 # Source: swift/common/middleware/s3api/s3request.py:2162,2280.
 _NO_ROOM_FOR_S3 = "413 Request Entity Too Large"
 _HASHED_AFTER_S = "10"
+_EXPORT = "This container is a directory that an administrator exports; `lustack export remove` ends that.\n"
+_EXPORTS = "Containers of this account are directories that an administrator exports (`lustack export list`).\n"
 _CONFLICT = "The directory of this container is not empty: {} is in it, listed or not. Remove it first.\n"
 
 
@@ -63,6 +69,7 @@ class NamespaceMiddleware:
         self.swift_dir = conf.get("swift_dir", "/etc/swift")
         if not self.devices.startswith("/"):
             raise ConfigurationError("[filter:namespace]", "devices", self.devices, "an absolute path")
+        self.gate = Gate(self.devices, self.swift_dir, self.logger)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Handles one request (PEP 3333)."""
@@ -79,11 +86,14 @@ class NamespaceMiddleware:
             return self.app
         _, account, container, obj = (part and wsgi_to_str(part) for part in parts)
         if obj:
+            self.gate.check(account, container)
             return self._object(request)
         if container and request.method == "PUT":
             return self._put(request, account, container)
         if container and request.method == "DELETE":
             return self._delete(request, account, container)
+        if not container and request.method == "DELETE":
+            return self._delete_account(request, account)
         return self.app
 
     def _object(self, request: Request) -> Any:
@@ -105,7 +115,7 @@ class NamespaceMiddleware:
         if not response.is_success:
             return response
         root = self._root(request, account, container)
-        if root is None:
+        if root is None or self.gate.find(account, container):
             return response
         with faults.writing(self.logger, f"/{account}/{container}"):
             tpool.execute(containers.make, root, names.container_path(account, container))
@@ -118,6 +128,8 @@ class NamespaceMiddleware:
         root = self._root(request, account, container)
         if root is None:
             return self.app
+        if self.gate.find(account, container):
+            return HTTPConflict(request=request, body=_EXPORT.encode(), content_type="text/plain")
         path = names.container_path(account, container)
         with faults.writing(self.logger, f"/{account}/{container}"):
             found = tpool.execute(containers.first_object, root, path)
@@ -132,6 +144,15 @@ class NamespaceMiddleware:
             tpool.execute(self._remove, root, path)
         return response
 
+    def _delete_account(self, request: Request, account: str) -> Any:
+        """Swift's reaper would remove every object of the account, thus every file of its exports."""
+        denied = self._denied(request)
+        if denied is not None:
+            return denied
+        if self.gate.has_exports(account):
+            return HTTPConflict(request=request, body=_EXPORTS.encode(), content_type="text/plain")
+        return self.app
+
     def _denied(self, request: Request) -> Any:
         """What the authorisation says, before anybody learns what is in the directory."""
         authorize = request.environ.get("swift.authorize")
@@ -141,11 +162,7 @@ class NamespaceMiddleware:
         """The device root of the container's policy, None if the policy is not ours."""
         info = get_container_info(request.environ, self.app, swift_source="LU")
         policy = POLICIES.get_by_index(info["storage_policy"])
-        if policy is None or not is_ours(policy):
-            return None
-        policy.load_ring(self.swift_dir)
-        device = next(device["device"] for device in policy.object_ring.devs if device)
-        return os.path.join(self.devices, device)
+        return root_of(policy, self.devices, self.swift_dir) if policy and is_ours(policy) else None
 
     def _remove(self, root: str, path: bytes) -> None:
         """The container is gone; a file that came in between stays, and says so in the log."""

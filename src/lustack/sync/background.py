@@ -124,9 +124,10 @@ class Background:
             return
         rows: list[SentRow] = []
         with closing(directory), closing(Locator(directory)) as locator:
+            observer = device.observer_of(*key)
             for name in names:
                 now_ns = self._clock.now_ns()
-                wanted = device.observer.observe(name, locator.places(name), now_ns)
+                wanted = observer.observe(name, locator.places(name), now_ns)
                 if wanted is not None:
                     rows.append(plan.put(name, wanted, now_ns))
         self._clock.remember()

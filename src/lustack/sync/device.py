@@ -12,9 +12,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from lustack.exports.roots import Root, list_roots, open_export, takes_trusted
+from lustack.exports.table import Reader
 from lustack.mapping import layout, names
+from lustack.mapping.exports import Exports, ExportsDamagedError
 from lustack.mapping.names import UnrepresentableNameError
 from lustack.posix.tree import open_beneath, open_root, proc_path
 from lustack.posix.xattrs import AttributeStore, Sidecars
@@ -46,28 +49,77 @@ class Device:
         path: the root, as it was configured.
         root: the open root.
         mark: the inode of the reserved directory, None where there is none.
-        observer: looks at objects.
+        observer: looks at objects in the device itself.
+        reader: of the exports.
     """
 
     path: str
     root: Directory
     mark: int | None
     observer: Observer
+    reader: Reader = field(default_factory=Reader)
+
+    @property
+    def exports(self) -> Exports:
+        """Which containers are directories somewhere else.
+
+        Raises:
+            ExportsDamagedError: nobody knows.
+        """
+        return self.reader.current(self.root.fd)
+
+    def roots(self) -> list[Root]:
+        """Every directory whose files are objects: this device's root, and those of its exports."""
+        return list_roots(self.path, self.exports)
 
     def accounts(self) -> list[Found]:
-        """The directories of accounts, in the order of names."""
-        return sorted(self._children(b"", names.decode_account), key=lambda each: each.name)
+        """The directories of accounts, in the order of names, and accounts that have exports only."""
+        found = {each.name: each for each in self._children(b"", names.decode_account)}
+        for account in self.exports.accounts():
+            found.setdefault(account, Found(account, names.account_path(account)))
+        return sorted(found.values(), key=lambda each: each.name)
 
     def containers(self, account: str) -> list[Found]:
-        """The directories of an account's containers, in the order of names; hidden ones too."""
+        """The directories of an account's containers, in the order of names; hidden ones and exports, too."""
         path = names.account_path(account)
-        found = [*self._children(path, names.decode_container)]
-        hidden = self._children(layout.HIDDEN_CONTAINERS + b"/" + path, names.decode_container)
-        found += (each for each in hidden if each.name.startswith("\0"))
-        return sorted(found, key=lambda each: each.name)
+        found = {each.name: each for each in self._children(path, names.decode_container)}
+        for each in self._children(layout.HIDDEN_CONTAINERS + b"/" + path, names.decode_container):
+            if each.name.startswith("\0"):
+                found[each.name] = each
+        for name in self.exports.containers(account):
+            found[name] = Found(name, names.container_path(account, name))
+        return sorted(found.values(), key=lambda each: each.name)
+
+    def observer_of(self, account: str, container: str) -> Observer:
+        """What looks at the objects of a container.
+
+        Raises:
+            ExportMissingError: its directory is on another file system, and not there.
+        """
+        export = self.exports.get(account, container)
+        if export is None or not export.is_foreign:
+            return self.observer
+        path = layout.foreign_sidecars_path(export.mark)
+        sidecars = Sidecars(lambda: open_beneath(self.root.fd, path, _SEARCH))
+        fd = open_export(export)
+        try:
+            return replace(self.observer, store=AttributeStore(sidecars), trusted=takes_trusted(fd))
+        finally:
+            os.close(fd)
 
     def open_container(self, account: str, container: str) -> Directory | None:
-        """The directory of a container, which the caller closes; None if there is none."""
+        """The directory of a container, which the caller closes; None if there is none.
+
+        Raises:
+            ExportMissingError: the container is an export whose directory is not there.
+        """
+        export = self.exports.get(account, container)
+        if export is not None:
+            fd = open_export(export)
+            try:
+                return Directory.open(fd, b"")
+            finally:
+                os.close(fd)
         try:
             return Directory.open(self.root.fd, names.container_path(account, container))
         except OSError as error:
@@ -113,7 +165,7 @@ def open_device(path: str, excluded: re.Pattern[bytes] | None = None) -> Iterato
         excluded: see `Observer`.
 
     Raises:
-        DeviceMissingError: its root is not there.
+        DeviceMissingError: its root is not there, or the table of its exports is damaged.
     """
     try:
         root_fd = open_root(path)
@@ -122,11 +174,20 @@ def open_device(path: str, excluded: re.Pattern[bytes] | None = None) -> Iterato
     try:
         root = Directory.open(root_fd, b"")
         try:
-            yield _device(path, root, excluded)
+            yield _checked(_device(path, root, excluded))
         finally:
             root.close()
     finally:
         os.close(root_fd)
+
+
+def _checked(device: Device) -> Device:
+    """A device whose containers are known."""
+    try:
+        _ = device.exports
+    except ExportsDamagedError as error:
+        raise DeviceMissingError(device.path, str(error)) from error
+    return device
 
 
 def _device(path: str, root: Directory, excluded: re.Pattern[bytes] | None) -> Device:

@@ -28,7 +28,7 @@ from lustack.posix.tree import open_beneath, reopen
 from lustack.sync.device import Device
 from lustack.sync.errors import StoppedError
 from lustack.sync.locate import Locator
-from lustack.sync.observe import NOTHING_THERE, Place, file_stamp
+from lustack.sync.observe import NOTHING_THERE, Observer, Place, file_stamp
 from lustack.sync.sinks.protocol import ContainerKey
 
 _CHUNK_BYTES = 1024 * 1024
@@ -105,24 +105,25 @@ class Hasher:
         if directory is None:
             return Outcome.GONE
         with closing(directory), closing(Locator(directory)) as locator:
+            observer = device.observer_of(*key)
             for place in locator.places(name):
-                outcome = self._hash_place(device, name, place)
+                outcome = self._hash_place(observer, name, place)
                 if outcome is not None:
                     return outcome
         return Outcome.GONE
 
-    def _hash_place(self, device: Device, name: str, place: Place) -> Outcome | None:
+    def _hash_place(self, observer: Observer, name: str, place: Place) -> Outcome | None:
         """None if the object does not lie here."""
         fd = _open(place.directory.fd, place.entry)
         if fd is None:
             return None
         try:
-            view = device.observer.view(name, fd, place.attributes, self.now_ns())
-            return None if view is None else self._hash_view(device, name, fd, view)
+            view = observer.view(name, fd, place.attributes, self.now_ns())
+            return None if view is None else self._hash_view(observer, name, fd, view)
         finally:
             os.close(fd)
 
-    def _hash_view(self, device: Device, name: str, fd: int, view: ObjectView) -> Outcome:
+    def _hash_view(self, observer: Observer, name: str, fd: int, view: ObjectView) -> Outcome:
         if view.etag is not None:
             return Outcome.KNOWN
         file = _open_to_read(fd)
@@ -135,8 +136,8 @@ class Hasher:
             if _identity(before) != _identity(after) or is_written(file):
                 return Outcome.CHANGED
             layer = DataLayer(file_stamp(after), kept_headers(name, with_etag(view, digest)))
-            blobs = metadata.render_data(layer, trusted=device.observer.trusted)
-            device.observer.store.write(fd, FILE_ATTRIBUTES.data, blobs.data or b"")
+            blobs = metadata.render_data(layer, trusted=observer.trusted)
+            observer.store.write(fd, FILE_ATTRIBUTES.data, blobs.data or b"")
         finally:
             os.close(file)
         return Outcome.HASHED

@@ -94,7 +94,7 @@ def look(
         OSError: the directory of the container cannot be opened, though it is there.
     """
     directory = device.open_container(*key)
-    looker = _Looker(device.observer, key, now_ns, is_untouched, left_out)
+    looker = _Looker(device.observer_of(*key), key, now_ns, is_untouched, left_out)
     if directory is None:
         for rest, value in batch.items():
             looker.note_gone(rest, value, now_ns())

@@ -3,6 +3,7 @@
 
     main thread:       compare -> wait for the rest of the interval -> compare ...     (after trouble: a growing wait)
     background thread: hash what comparisons met; sweep now and then
+    exports thread:    list what was exported, empty the listings of what is exported no more
 
 Rule 1: trouble with one container, device or server is logged once and met again later; it never ends the daemon.
 """
@@ -27,6 +28,7 @@ from lustack.sync.background import Background
 from lustack.sync.backlog import Backlog, Unhashed
 from lustack.sync.clock import Clock
 from lustack.sync.errors import StateError, StoppedError
+from lustack.sync.importing import Importer
 from lustack.sync.metrics import Metrics
 from lustack.sync.plan import SentRow
 from lustack.sync.reconcile import Tally, Tools, Watcher
@@ -84,6 +86,11 @@ class World:
     state: State
     clock: Clock
     executor: ThreadPoolExecutor
+
+    @property
+    def devices(self) -> list[str]:
+        """The device roots."""
+        return [os.path.join(self.settings.devices, policy.device) for policy in self.policies]
 
     def survey(self, watcher: Watcher) -> Survey:
         """Compares, and tells the watcher."""
@@ -151,7 +158,7 @@ class Rarely:
     def warn(self, sentence: str) -> None:
         """Logs a warning, unless it was logged lately."""
         now_s = self.monotonic_s()
-        self._said_s = {each: at_s for each, at_s in self._said_s.items() if now_s - at_s < _REPEAT_S}
+        self._said_s = {each: at_s for each, at_s in [*self._said_s.items()] if now_s - at_s < _REPEAT_S}
         if sentence not in self._said_s:
             self._said_s[sentence] = now_s
             LOG.warning("%s", sentence)
@@ -180,15 +187,22 @@ class Daemon:
     def run(self) -> None:
         """Works until `stop` is set."""
         background = Background(self.world.settings, self.world.policies, self.world.sink, self.world.clock)
-        thread = threading.Thread(
-            target=background.run, args=(self.backlog, self.metrics, self.rarely.warn, self.stop), name="background"
+        importer = Importer(
+            self.world.devices, lambda scope: self.world.survey(self).run(scope, Options()), self.rarely.warn
         )
-        thread.start()
+        jobs = (self.backlog, self.metrics, self.rarely.warn, self.stop)
+        threads = (
+            threading.Thread(target=background.run, args=jobs, name="background"),
+            threading.Thread(target=importer.run, args=(self.stop,), name="exports"),
+        )
+        for thread in threads:
+            thread.start()
         try:
             self._compare_forever()
         finally:
             self.stop.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
 
     def _compare_forever(self) -> None:
         wait_s = _FIRST_WAIT_S

@@ -9,6 +9,7 @@
 | doomed    | any       | rows that came too late are deleted, none is added                                   |
 | unknown   | yes       | becomes a container if its account exists (`adopt_containers`), else reported        |
 | other policy | yes    | left alone and reported                                                              |
+| exists    | was an export | its rows are deleted, however many: an administrator let it go                   |
 
 Rule 1: an account that Swift does not know is none of ours.
 Rule 2: without the identity of the file system (`device`) nothing is deleted.
@@ -23,6 +24,9 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from lustack.errors import LustackError
+from lustack.exports import table
+from lustack.exports.errors import ExportMissingError
+from lustack.mapping.exports import Export, Stage
 from lustack.sync.device import Device, open_device
 from lustack.sync.errors import (
     ContainerGoneError,
@@ -108,6 +112,7 @@ class _Turn:
     key: ContainerKey
     state: ContainerState
     has_directory: bool
+    unsettled: Export | None
 
 
 class _Progress:
@@ -241,7 +246,7 @@ class Survey:
                 key = ContainerKey(account, container)
                 if key >= (cursor.account, cursor.container):
                     state = self._tools.sink.get_state(key)
-                    yield _Turn(device, policy, key, state, container in directories)
+                    yield _Turn(device, policy, key, state, container in directories, device.exports.unsettled(*key))
 
     def _accounts(self, device: Device, policy: Policy, scope: Scope) -> list[str]:
         """Accounts with a directory now or once. Those that begin with a dot are Swift's own, and hold no objects."""
@@ -274,6 +279,7 @@ class Survey:
     def _take_turn(self, turn: _Turn, limits: Limits, tools: Tools, where: tuple[str, str]) -> None:
         turn = self._adopt(turn) or turn
         if not self._may_compare(turn):
+            self._forget_left(turn)
             return
         try:
             directory = turn.device.open_container(*turn.key)
@@ -303,7 +309,8 @@ class Survey:
         return True
 
     def _limits_without_directory(self, turn: _Turn, limits: Limits) -> Limits:
-        if turn.state.object_count <= self._settings.missing_rows or self._options.force:
+        is_leaving = turn.unsettled is not None and turn.unsettled.stage is Stage.LEAVING
+        if is_leaving or turn.state.object_count <= self._settings.missing_rows or self._options.force:
             return limits
         return replace(limits, may_delete=False)
 
@@ -311,9 +318,15 @@ class Survey:
         self, turn: _Turn, directory: Directory | None, tools: Tools, limits: Limits, where: tuple[str, str]
     ) -> None:
         findings = tools.findings(turn.key)
-        comparison = Comparison(turn.key, directory, turn.device.observer, tools, limits, findings=findings)
+        try:
+            observer = turn.device.observer_of(*turn.key)
+        except OSError as error:
+            self._fail(turn.key, error)
+            return
+        comparison = Comparison(turn.key, directory, observer, tools, limits, findings=findings)
         try:
             comparison.run(*where)
+            self._settle(turn, comparison, where[1])
         except ContainerGoneError as error:
             self._note(comparison.key, str(error))
         except OSError as error:
@@ -327,10 +340,22 @@ class Survey:
             gone = comparison.tally.withheld
             self._report.errors.append(MassDeletionError(str(comparison.key), gone, why))
 
+    def _forget_left(self, turn: _Turn) -> None:
+        """An export has left, and so has its container: there is no listing to empty."""
+        is_gone = turn.state.presence in (Presence.DELETED, Presence.UNKNOWN)
+        if is_gone and turn.unsettled and turn.unsettled.stage is Stage.LEAVING and not self._options.dry_run:
+            table.finish(turn.device.root.fd, turn.unsettled)
+
+    def _settle(self, turn: _Turn, comparison: Comparison, prefix: str) -> None:
+        """The listing has caught up with an export that came or left."""
+        if turn.unsettled and not (prefix or self._options.dry_run or comparison.tally.withheld):
+            table.finish(turn.device.root.fd, turn.unsettled)
+
     def _adopt(self, turn: _Turn) -> _Turn | None:
         """The turn of a directory that has become a container, None if it has not."""
         container = turn.key.container
-        may = self._settings.adopt_containers and not container.startswith("\0")
+        is_export = turn.device.exports.get(*turn.key) is not None
+        may = is_export or (self._settings.adopt_containers and not container.startswith("\0"))
         is_name = len(container.encode()) <= _MAX_CONTAINER_BYTES
         if turn.state.presence is not Presence.UNKNOWN or not (may and is_name and turn.has_directory):
             return None
@@ -346,7 +371,10 @@ class Survey:
         return replace(turn, state=self._tools.sink.get_state(turn.key))
 
     def _fail(self, key: ContainerKey | str, error: OSError) -> None:
-        self._report.errors.append(UnreadableError(str(key), error.strerror or str(error)))
+        if isinstance(error, ExportMissingError):
+            self._report.errors.append(error)
+        else:
+            self._report.errors.append(UnreadableError(str(key), error.strerror or str(error)))
 
     def _note(self, key: ContainerKey | str, why: str) -> None:
         if len(self._report.notes) < _SAMPLE:

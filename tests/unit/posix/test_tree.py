@@ -537,3 +537,37 @@ class TestMounts:
 
 def fd_path(fd: int) -> Path:
     return Path(os.readlink(tree.proc_path(fd)))
+
+
+class TestOpenAbsolute:
+    def test_opens_a_directory_wherever_it_is(self, root, top):
+        (top / "a").mkdir()
+        fd = tree.open_absolute(bytes(top) + b"/a")
+        assert os.path.samestat(os.fstat(fd), (top / "a").stat())
+        assert not os.get_inheritable(fd)
+        os.close(fd)
+
+    def test_crosses_mounts(self):
+        fd = tree.open_absolute(b"/proc/self/task".replace(b"self", str(os.getpid()).encode()))
+        assert os.path.samestat(os.fstat(fd), os.stat("/proc/self/task"))
+        os.close(fd)
+
+    @pytest.mark.parametrize("path", [b"link", b"link/a", b"file", b"a/link"])
+    def test_follows_no_link_and_takes_no_file(self, root, top, path):
+        (top / "a").mkdir()
+        (top / "a" / "link").symlink_to(top)
+        (top / "link").symlink_to(top)
+        (top / "file").touch()
+        assert failure(tree.open_absolute, bytes(top) + b"/" + path) == "ENOTDIR"
+
+    def test_what_is_not_there_is_not_there(self, root, top):
+        assert failure(tree.open_absolute, bytes(top) + b"/gone/a") == "ENOENT"
+
+    @pytest.mark.parametrize("path", [b"a", b"", b"/\0"])
+    def test_refuses_what_is_no_absolute_path(self, path):
+        with pytest.raises(ValueError, match=r"not absolute|NUL"):
+            tree.open_absolute(path)
+
+    def test_refuses_to_go_up(self):
+        with pytest.raises(OutsideRootError):
+            tree.open_absolute(b"/proc/../etc")

@@ -4,9 +4,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
+from dataclasses import replace
 
 import pytest
+from tests.exported import damage, export, rewrite
 
+from lustack.exports.errors import ExportMissingError
+from lustack.exports.table import FRESH_S
+from lustack.posix.errors import CorruptSidecarError
 from lustack.swift.device import Device, can_write_trusted
 
 
@@ -52,6 +58,50 @@ def test_a_sidecar_can_be_kept(device):
 def test_a_device_that_is_not_there_says_so(tmp_path):
     with pytest.raises(FileNotFoundError):
         _ = Device(str(tmp_path / "absent")).attributes
+
+
+class TestHome:
+    def test_a_container_is_below_the_root(self, device):
+        with device.home("a", "c") as home:
+            assert (home.fd, home.path) == (home.root_fd, b"a/c")
+            assert home.attributes is device.attributes
+            assert home.sidecars is device.sidecars
+
+    def test_an_export_is_a_directory_somewhere_else(self, device, tmp_path):
+        export(tmp_path / "real", tmp_path / "x", "a", "c")
+        with device.home("a", "c") as home:
+            assert os.path.samestat(os.fstat(home.fd), (tmp_path / "x").stat())
+            assert home.path == b"."
+            assert home.attributes is device.attributes
+
+    def test_sidecars_of_another_file_system_lie_apart(self, device, tmp_path):
+        # They say for which inode they were made, and there the same number is another file.
+        found = replace(export(tmp_path / "real", tmp_path / "x", "a", "c"), is_foreign=True)
+        rewrite(tmp_path / "real", found)
+        with device.home("a", "c") as home:
+            identifier = home.sidecars.create(b"blob")
+            assert home.attributes.store._sidecars.read(identifier) == b"blob"
+            assert home.attributes.trusted == (os.geteuid() == 0)
+        with pytest.raises(CorruptSidecarError):
+            device.sidecars.read(identifier)
+        assert (tmp_path / "real" / ".lustack" / "foreign" / found.mark).stat().st_mode & 0o777 == 0o700
+
+    def test_an_export_that_is_not_there_is_an_error(self, device, tmp_path):
+        export(tmp_path / "real", tmp_path / "x", "a", "c")
+        (tmp_path / "x").rename(tmp_path / "y")
+        with pytest.raises(ExportMissingError), device.home("a", "c"):
+            pass
+
+    def test_trouble_with_the_table_is_told(self, tmp_path):
+        said = []
+        device = Device(str(tmp_path), said.append)
+        export(tmp_path, tmp_path.parent / f"{tmp_path.name}-x", "a", "c")
+        with device.home("a", "c"):
+            damage(tmp_path)
+        time.sleep(FRESH_S)
+        with device.home("a", "c") as home:
+            assert home.path == b"."
+        assert len(said) == 1
 
 
 class TestTrusted:

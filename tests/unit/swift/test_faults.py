@@ -9,6 +9,8 @@ from swift.common.exceptions import DiskFileNotExist, DiskFileXattrNotSupported
 from swift.common.swob import HTTPException, Request
 from tests.objects import SwiftLog
 
+from lustack.exports.errors import ExportMissingError
+from lustack.mapping.exports import ExportsDamagedError
 from lustack.posix.errors import OutsideRootError, XattrUnsupportedError
 from lustack.swift import faults
 
@@ -51,6 +53,13 @@ class TestEither:
     def test_a_file_system_without_attributes_is_named_with_its_remedy(self, boundary):
         with pytest.raises(DiskFileXattrNotSupported, match="user_xattr"), boundary(SwiftLog(), "/a/c/o"):
             raise XattrUnsupportedError("/srv")
+
+    @pytest.mark.expects_log("^ERROR swift.tests: /a/c/o: .*(x|table of exports).* cannot be used|is damaged")
+    @pytest.mark.parametrize("error", [ExportMissingError(b"/x", "gone"), ExportsDamagedError("half of it")])
+    def test_an_export_that_is_out_of_reach_is_not_gone(self, boundary, error):
+        status, text = answer(boundary, error)
+        assert status == "503 Service Unavailable"
+        assert "out of reach" in text
 
 
 @pytest.mark.parametrize("number", GONE + IN_THE_WAY)

@@ -12,6 +12,7 @@ import pytest
 from swift.common.ring import RingData
 from swift.common.swob import HTTPForbidden, Request, Response
 from swift.common.utils import logs
+from tests.exported import export
 from tests.objects import SwiftLog
 
 from lustack.errors import ConfigurationError
@@ -250,3 +251,46 @@ class TestConfiguration:
             ConfigurationError, match=r"\[filter:namespace\]: devices = 'x', but it must be an absolute"
         ):
             namespace.NamespaceMiddleware(FakeProxy(), {"devices": "x"}, SwiftLog())
+
+
+class TestExports:
+    @pytest.fixture
+    def directory(self, stage, tmp_path) -> Path:
+        export(stage.root, tmp_path / "x", "a", "e")
+        (tmp_path / "x" / "o").touch()
+        stage.proxy.containers["e"] = 0
+        return tmp_path / "x"
+
+    def test_clients_cannot_delete_one(self, stage, directory):
+        response = stage.call("DELETE", "/v1/a/e")
+        assert response.status_int == 409
+        assert b"lustack export remove" in response.body
+        assert "DELETE" not in stage.proxy.seen
+        assert directory.is_dir()
+
+    def test_nor_the_account_that_has_one(self, stage, directory):
+        response = stage.call("DELETE", "/v1/a")
+        assert response.status_int == 409
+        assert stage.proxy.seen == []
+        assert stage.call("DELETE", "/v1/b").status_int == 200
+
+    def test_who_may_not_is_told_so_first(self, stage, directory):
+        environ = {"swift.authorize": lambda request: HTTPForbidden(request=request)}
+        for path in ("/v1/a", "/v1/a/e"):
+            assert stage.call("DELETE", path, environ).status_int == 403
+
+    def test_it_needs_no_directory_in_the_device(self, stage, directory):
+        assert stage.call("PUT", "/v1/a/e").status_int == 201
+        assert not stage.directory("e").exists()
+
+    def test_its_objects_are_those_of_any_container(self, stage, directory):
+        assert stage.call("GET", "/v1/a/e/o").status_int == 200
+
+    @pytest.mark.expects_log("/a/e: the exported directory .* cannot be used")
+    def test_while_it_is_away_its_objects_are_out_of_reach_and_nobody_else_is_troubled(self, stage, directory):
+        directory.rename(directory.parent / "away")
+        for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+            assert stage.call(method, "/v1/a/e/o").status_int == 503
+            assert stage.proxy.seen == []
+        assert stage.call("GET", "/v1/a/c/o").status_int == 200
+        assert stage.call("GET", "/v1/a/e").status_int in (200, 204)

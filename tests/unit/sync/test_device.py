@@ -3,11 +3,16 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 
 import pytest
+from tests.exported import damage, export, rewrite
 from tests.listings import KEY
 
+from lustack.exports.errors import ExportMissingError
+from lustack.exports.roots import Root
 from lustack.mapping import layout, names
+from lustack.mapping.exports import Stage
 from lustack.sync.device import can_write_trusted, open_device
 from lustack.sync.errors import DeviceMissingError
 
@@ -100,3 +105,56 @@ def test_who_may_write_for_the_system_is_found_out(playground):
     nothing = os.open("/proc/self/fd", os.O_PATH)
     assert not can_write_trusted(nothing)
     os.close(nothing)
+
+
+class TestExports:
+    @pytest.fixture
+    def found(self, playground):
+        return export(playground.root, playground.base / "x", "b", "e")
+
+    def test_their_accounts_and_containers_are_there_though_the_device_has_no_directory(self, playground, found):
+        with playground.device() as device:
+            assert [each.name for each in device.accounts()] == ["a", "b"]
+            assert [(each.name, each.path) for each in device.containers("b")] == [("e", b"b/e")]
+            assert [each.name for each in device.containers("a")] == ["c"]
+
+    def test_their_directories_are_roots_of_events(self, playground, found):
+        with playground.device() as device:
+            assert device.roots() == [Root(os.fsencode(playground.root), b""), Root(found.path, b"b/e")]
+
+    def test_they_are_opened_where_they_are(self, playground, found):
+        with playground.device() as device:
+            directory = device.open_container("b", "e")
+            assert os.path.samestat(os.fstat(directory.fd), (playground.base / "x").stat())
+            directory.close()
+            assert device.observer_of("b", "e") is device.observer
+
+    def test_one_that_is_away_is_an_error_not_an_absence(self, playground, found):
+        (playground.base / "x").rename(playground.base / "away")
+        with playground.device() as device:
+            with pytest.raises(ExportMissingError):
+                device.open_container("b", "e")
+
+    def test_one_that_leaves_is_an_ordinary_container(self, playground, found):
+        rewrite(playground.root, replace(found, stage=Stage.LEAVING))
+        with playground.device() as device:
+            assert device.containers("b") == []
+            assert device.open_container("b", "e") is None
+
+    def test_what_overflows_on_another_file_system_is_looked_for_apart(self, playground, found):
+        rewrite(playground.root, replace(found, is_foreign=True))
+        apart = playground.root / os.fsdecode(layout.foreign_sidecars_path(found.mark))
+        apart.mkdir(parents=True)
+        with playground.device() as device:
+            observer = device.observer_of("b", "e")
+            identifier = observer.store._sidecars.create(b"blob")
+            assert next(iter(apart.glob("*/*"))).name == identifier.decode()
+            assert observer.trusted == (os.geteuid() == 0)
+            (playground.base / "x").rename(playground.base / "away")
+            with pytest.raises(ExportMissingError):
+                device.observer_of("b", "e")
+
+    def test_a_device_whose_exports_nobody_knows_cannot_be_used(self, playground, found):
+        damage(playground.root)
+        with pytest.raises(DeviceMissingError, match="table of exports is damaged"), playground.device():
+            pass

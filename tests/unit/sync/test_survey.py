@@ -8,8 +8,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from tests.exported import export, read, rewrite
 from tests.listings import KEY, POLICY
 
+from lustack.exports.errors import ExportMissingError
+from lustack.mapping.exports import Exports, Stage
 from lustack.sync.errors import (
     DeviceMissingError,
     MassDeletionError,
@@ -419,3 +422,84 @@ def test_notes_are_bounded(playground):
     for number in range(120):
         (playground.root / f"unknown{number}").mkdir()
     assert len(run(playground).notes) == 100
+
+
+class TestExports:
+    KEY = ContainerKey("a", "e")
+
+    @pytest.fixture
+    def found(self, playground):
+        (playground.base / "x" / "run").mkdir(parents=True)
+        for name in ("run/b", "a"):
+            (playground.base / "x" / name).write_bytes(b"x")
+        return export(playground.root, playground.base / "x")
+
+    def stages(self, playground):
+        return [each.stage for each in read(playground.root)]
+
+    def test_its_files_are_listed_and_then_it_is_ready(self, playground, found):
+        playground.settings = replace(playground.settings, adopt_containers=False)
+        report = run(playground)
+        assert (report.adopted, report.errors) == (1, [])
+        assert playground.listed(self.KEY) == ["a", "run/b"]
+        assert self.stages(playground) == [Stage.READY]
+
+    def test_a_part_of_it_does_not_make_it_ready(self, playground, found):
+        run(playground, Scope("a", "e", "run/"))
+        run(playground, dry_run=True)
+        assert self.stages(playground) == [Stage.IMPORTING]
+
+    def test_while_its_directory_is_away_its_rows_stay(self, playground, found):
+        run(playground)
+        (playground.base / "x").rename(playground.base / "away")
+        (playground.base / "x").mkdir()
+        report = run(playground, force=True)
+        assert [type(error) for error in report.errors] == [ExportMissingError]
+        assert playground.listed(self.KEY) == ["a", "run/b"]
+
+    def test_one_on_another_file_system_may_go_away_at_any_moment(self, playground, found):
+        rewrite(playground.root, replace(found, is_foreign=True))
+        device_of = playground.tools.inspect
+
+        def lose(device):
+            open_container = type(device).open_container
+
+            def and_lose(*key):
+                directory = open_container(device, *key)
+                if key == self.KEY:
+                    (playground.base / "x").rename(playground.base / "away")
+                return directory
+
+            object.__setattr__(device, "open_container", and_lose)
+            return device_of(device)
+
+        survey = Survey(playground.settings, [POLICY], playground.state, replace(playground.tools, inspect=lose))
+        report = survey.run(Scope(), Options())
+        assert [type(error) for error in report.errors] == [ExportMissingError]
+
+    def test_when_it_is_let_go_its_rows_go_however_many(self, playground, found):
+        run(playground)
+        playground.settings = replace(playground.settings, missing_rows=0)
+        rewrite(playground.root, replace(found, stage=Stage.LEAVING))
+        report = run(playground)
+        assert report.errors == []
+        assert playground.listed(self.KEY) == []
+        assert read(playground.root) == Exports()
+
+    @pytest.mark.parametrize("presence", [Presence.DELETED, None])
+    def test_when_its_container_went_before_it_is_forgotten(self, playground, found, presence):
+        rewrite(playground.root, replace(found, stage=Stage.LEAVING))
+        if presence:
+            playground.sink.containers[self.KEY] = FakeContainer(presence)
+        run(playground, Scope("a", "e"), dry_run=True)
+        assert self.stages(playground) == [Stage.LEAVING]
+        run(playground, Scope("a", "e"))
+        assert read(playground.root) == Exports()
+
+    def test_without_the_identity_of_the_device_nothing_is_deleted(self, playground, found):
+        run(playground)
+        rewrite(playground.root, replace(found, stage=Stage.LEAVING))
+        playground.state.set_device(0, 1)
+        report = run(playground)
+        assert {type(error) for error in report.errors} == {DeviceMissingError, MassDeletionError}
+        assert self.stages(playground) == [Stage.LEAVING]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a proxy knows about exports: which containers are some, and whether their directories are there.
+
+Rule 1: a request for an object of an ordinary container costs a look-up in memory. The file system is asked at most
+every `FRESH_S` seconds, in Swift's thread pool.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from swift.common.concurrency import tpool
+from swift.common.storage_policy import POLICIES
+
+from lustack.exports.errors import ExportMissingError
+from lustack.exports.roots import open_export, opened_device
+from lustack.exports.table import FRESH_S, Reader
+from lustack.mapping.exports import Exports, ExportsDamagedError
+from lustack.swift import faults
+from lustack.swift.policies import is_ours, root_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lustack.mapping.exports import Export
+
+
+class Gate:
+    """The exports of all our storage policies. For one thread and its greenlets."""
+
+    def __init__(
+        self, devices: str, swift_dir: str, logger: Any, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            devices: the directory that holds the device roots.
+            swift_dir: the directory of the rings.
+            logger: Swift's logger.
+            monotonic_s: a clock that never goes back.
+        """
+        self._devices = devices
+        self._swift_dir = swift_dir
+        self._logger = logger
+        self._monotonic_s = monotonic_s
+        self._readers: dict[str, Reader] = {}
+        self._checked: dict[str, tuple[float, str]] = {}
+
+    def find(self, account: str, container: str) -> Export | None:
+        """The export that is this container, None if it is an ordinary one.
+
+        Raises:
+            HTTPException: nobody knows, because the table is damaged.
+        """
+        for exports in self._tables():
+            found = exports.get(account, container)
+            if found is not None:
+                return found
+        return None
+
+    def has_exports(self, account: str) -> bool:
+        """Whether containers of this account are exports; raises as `find`."""
+        return any(account in exports.accounts() for exports in self._tables())
+
+    def check(self, account: str, container: str) -> None:
+        """Lets a request for an object pass unless its container is an export that is out of reach.
+
+        Raises:
+            HTTPException: 503: it is.
+        """
+        export = self.find(account, container)
+        if export is None:
+            return
+        checked_s, problem = self._checked.get(export.mark, (-FRESH_S, ""))
+        now_s = self._monotonic_s()
+        if now_s - checked_s >= FRESH_S:
+            before, problem = problem, tpool.execute(_problem, export)
+            self._checked[export.mark] = (now_s, problem)
+            if problem and problem != before:
+                self._logger.error("/%s/%s: %s", account, container, problem)
+        if problem:
+            raise faults.out_of_reach()
+
+    def _tables(self) -> list[Exports]:
+        ours = filter(is_ours, POLICIES)
+        try:
+            return [self._table(root_of(policy, self._devices, self._swift_dir)) for policy in ours]
+        except ExportsDamagedError as error:
+            self._logger.error("%s", error)  # noqa: TRY400 - the sentence says it, no traceback
+            raise faults.out_of_reach() from error
+
+    def _table(self, root: str) -> Exports:
+        reader = self._readers.get(root)
+        if reader is None:
+            reader = self._readers[root] = Reader(self._logger.warning, self._monotonic_s)
+        found = reader.fresh()
+        if found is None:
+            found = tpool.execute(_read, reader, root)
+        return found
+
+
+def _read(reader: Reader, root: str) -> Exports:
+    try:
+        with opened_device(root) as root_fd:
+            return reader.current(root_fd)
+    except OSError:
+        # The object server says what is the matter with its device.
+        return Exports()
+
+
+def _problem(export: Export) -> str:
+    """Why the directory of an export cannot be used, empty if it can."""
+    try:
+        os.close(open_export(export))
+    except ExportMissingError as error:
+        return str(error)
+    return ""

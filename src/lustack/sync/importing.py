@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes listings catch up with exports that came or left: the daemon's part of `lustack export`.
+
+    table changed -> who watches files is told, so that nothing is missed -> each export that is not settled is compared
+
+Rule 1: the source of events comes first, the import after it. What jobs change meanwhile is either seen by the import
+or comes as an event.
+Rule 2: an import is a comparison like any other: it is a durable job that goes on where it was, here or in the command.
+Whoever ends it notes in the table that the export is settled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from lustack.errors import LustackError
+from lustack.exports.roots import opened_device
+from lustack.exports.table import Reader
+from lustack.mapping.exports import Export, Exports, Stage
+from lustack.sync.errors import StoppedError
+from lustack.sync.state import Scope
+from lustack.sync.survey import Report
+
+OWNER = "export"
+"""Of the jobs: the daemon and the command go on where the other one ended."""
+
+_LOOK_S = 0.5
+_LONGEST_WAIT_S = 30.0
+
+
+def scope_of(export: Export) -> Scope:
+    """What is compared for an export."""
+    return Scope(*export.key, owner=OWNER)
+
+
+class Importer:
+    """Looks at the tables of exports. Run it in one thread."""
+
+    def __init__(
+        self,
+        devices: Iterable[str],
+        compare: Callable[[Scope], Report],
+        warn: Callable[[str], None],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            devices: the device roots.
+            compare: compares a scope, as `Survey.run`.
+            warn: takes a sentence about trouble.
+            on_change: is told that a table is another one than at the last look, before anything is imported.
+        """
+        self._readers = {path: Reader(warn) for path in devices}
+        self._known = {path: Exports() for path in self._readers}
+        self._compare = compare
+        self._warn = warn
+        self._on_change = on_change
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until `stop` is set."""
+        wait_s = _LOOK_S
+        while not stop.wait(wait_s):
+            wait_s = _LOOK_S if self.turn() else min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def turn(self) -> bool:
+        """Looks once, and imports what there is to import.
+
+        Returns:
+            Whether there was nothing to do, and no trouble.
+        """
+        before = dict(self._known)
+        is_read = [self._look(path, reader) for path, reader in self._readers.items()]
+        if self._known != before:
+            self._on_change()
+        unsettled = [
+            export for exports in self._known.values() for export in exports if export.stage is not Stage.READY
+        ]
+        for export in unsettled:
+            for sentence in self._import(export):
+                self._warn(sentence)
+        return all(is_read) and not unsettled
+
+    def _look(self, path: str, reader: Reader) -> bool:
+        trouble = ""
+        try:
+            with opened_device(path) as root_fd:
+                self._known[path] = reader.current(root_fd)
+        except (LustackError, OSError) as error:
+            trouble = f"{path}: {error}"
+        if trouble:
+            # Not above: oslo.log repeats an exception that is being handled.
+            self._warn(trouble)
+        return not trouble
+
+    def _import(self, export: Export) -> list[str]:
+        """What went wrong."""
+        try:
+            report = self._compare(scope_of(export))
+        except StoppedError:
+            return []
+        except LustackError as error:
+            return [str(error)]
+        return [str(error) for error in report.errors]

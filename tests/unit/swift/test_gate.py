@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from swift.common.ring import RingData
+from swift.common.swob import HTTPException
+from tests.exported import damage, export
+from tests.objects import SwiftLog
+
+from lustack.exports.table import FRESH_S
+from lustack.swift.gate import Gate
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def wait(self) -> None:
+        self.now_s += FRESH_S
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    path = tmp_path / "devices" / "d"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def gate(swift_conf, tmp_path, root, clock) -> Gate:
+    device = {"id": 1, "device": "d", "ip": "127.0.0.1", "port": 1, "region": 1, "zone": 1, "weight": 1}
+    RingData([[1]], [None, device], 32).save(str(tmp_path / "object.ring.gz"))
+    return Gate(str(root.parent), str(tmp_path), SwiftLog(), clock)
+
+
+def is_refused(gate: Gate, container: str = "e") -> bool:
+    try:
+        gate.check("a", container)
+    except HTTPException as refusal:
+        return refusal.status == "503 Service Unavailable"
+    return False
+
+
+def test_exports_are_known_by_account_and_container(gate, root, tmp_path):
+    found = export(root, tmp_path / "x")
+    assert gate.find("a", "e") == found
+    assert gate.find("a", "c") is None
+    assert gate.has_exports("a")
+    assert not gate.has_exports("b")
+
+
+def test_a_new_one_is_known_soon(gate, root, tmp_path, clock):
+    assert gate.find("a", "e") is None
+    export(root, tmp_path / "x")
+    assert gate.find("a", "e") is None
+    clock.wait()
+    assert gate.find("a", "e") is not None
+
+
+def test_requests_for_ordinary_containers_pass(gate, root, tmp_path):
+    export(root, tmp_path / "x")
+    (tmp_path / "x").rmdir()
+    assert not is_refused(gate, "c")
+
+
+@pytest.mark.expects_log("^ERROR swift.tests: /a/e: the exported directory .* cannot be used: No such file")
+def test_while_a_directory_is_away_requests_are_refused_and_it_is_logged_once(gate, root, tmp_path, clock, caplog):
+    export(root, tmp_path / "x")
+    assert not is_refused(gate)
+    (tmp_path / "x").rename(tmp_path / "away")
+    assert not is_refused(gate)
+    for _ in range(3):
+        clock.wait()
+        assert is_refused(gate)
+    (tmp_path / "away").rename(tmp_path / "x")
+    assert is_refused(gate)
+    clock.wait()
+    assert not is_refused(gate)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.expects_log("^ERROR swift.tests: the table of exports is damaged")
+def test_nobody_passes_while_nobody_knows_what_is_an_export(gate, root, tmp_path):
+    export(root, tmp_path / "x")
+    damage(root)
+    assert is_refused(gate, "c")
+
+
+def test_a_device_that_is_away_is_the_business_of_the_object_server(gate, root):
+    root.rmdir()
+    assert not is_refused(gate)
