@@ -29,7 +29,7 @@ EXPORTS_LOCK = RESERVED + b"/exports.lock"
 """Who changes the table of exports holds a lock on this file."""
 
 FOREIGN_SIDECARS = RESERVED + b"/foreign"
-"""Below `<mark>`: the sidecars of an export on another file system, whose inode numbers mean other files."""
+"""Below `<hash of the container>`: the sidecars of an export on another file system, where inode numbers are others."""
 
 HIDDEN_CONTAINERS = RESERVED + b"/reserved"
 """Containers that Swift's own middleware makes (their names start with NUL), below `<account>/<container>`."""
@@ -88,9 +88,9 @@ def tombstone_path(key: str) -> bytes:
     return b"/".join((TOMBSTONES, key[:2].encode(), key.encode()))
 
 
-def foreign_sidecars_path(mark: str) -> bytes:
+def foreign_sidecars_path(account: str, container: str) -> bytes:
     """Path, relative to the device root, of the sidecars of an export on another file system."""
-    return FOREIGN_SIDECARS + b"/" + mark.encode()
+    return FOREIGN_SIDECARS + b"/" + object_hash(account, container, "").encode()
 
 
 def lock_path(key: str) -> bytes:

@@ -60,7 +60,7 @@ class Home:
         """
         if self.foreign is None:
             return self.device.sidecars
-        path = layout.foreign_sidecars_path(self.foreign.mark)
+        path = layout.foreign_sidecars_path(*self.foreign.key)
         return Sidecars(lambda: make_directories(self.root_fd, path, mode=0o700))
 
     def lock(self, key: Key) -> AbstractContextManager[None]:

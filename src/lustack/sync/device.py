@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from lustack.exports.roots import Root, list_roots, open_export, takes_trusted
 from lustack.exports.table import Reader
 from lustack.mapping import layout, names
-from lustack.mapping.exports import Exports, ExportsDamagedError
+from lustack.mapping.exports import Export, Exports, ExportsDamagedError
 from lustack.mapping.names import UnrepresentableNameError
 from lustack.posix.tree import open_beneath, open_root, proc_path
 from lustack.posix.xattrs import AttributeStore, Sidecars
@@ -99,7 +99,7 @@ class Device:
         export = self.exports.get(account, container)
         if export is None or not export.is_foreign:
             return self.observer
-        path = layout.foreign_sidecars_path(export.mark)
+        path = layout.foreign_sidecars_path(account, container)
         sidecars = Sidecars(lambda: open_beneath(self.root.fd, path, _SEARCH))
         fd = open_export(export)
         try:
@@ -115,11 +115,7 @@ class Device:
         """
         export = self.exports.get(account, container)
         if export is not None:
-            fd = open_export(export)
-            try:
-                return Directory.open(fd, b"")
-            finally:
-                os.close(fd)
+            return open_exported(export)
         try:
             return Directory.open(self.root.fd, names.container_path(account, container))
         except OSError as error:
@@ -154,6 +150,19 @@ class Device:
                 yield from self._directories(path + b"/" + entry if path else entry, cut + entry + b"/")
             else:
                 yield cut + entry
+
+
+def open_exported(export: Export) -> Directory:
+    """The directory of an export, which the caller closes.
+
+    Raises:
+        ExportMissingError: it is not there.
+    """
+    fd = open_export(export)
+    try:
+        return Directory.open(fd, b"")
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -141,7 +141,9 @@ class Relook:
 
     def _judge(self, device: Device, locator: Locator | None, suspect: Suspect, listed: ListedRow | None) -> Judged:
         name, now_ns = suspect.row.name, self._clock.now_ns()
-        wanted = None if locator is None else device.observer.observe(name, locator.places(name), now_ns)
+        wanted = (
+            None if locator is None else device.observer_of(*suspect.key).observe(name, locator.places(name), now_ns)
+        )
         action = plan.decide(Seen.ABSENT if wanted is None else Seen.PRESENT, wanted, listed, now_ns)
         row = plan.delete(name, now_ns) if wanted is None else plan.put(name, wanted, now_ns)
         judged = replace(suspect, row=row, looks=suspect.looks + 1)

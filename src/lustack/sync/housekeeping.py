@@ -18,9 +18,11 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lustack.exports.errors import ExportMissingError
 from lustack.mapping import layout
+from lustack.mapping.exports import Export
 from lustack.posix.tree import open_beneath
-from lustack.sync.device import Device
+from lustack.sync.device import Device, open_exported
 from lustack.sync.errors import StoppedError
 from lustack.sync.observe import Directory
 from lustack.sync.orphans import Orphans, collect
@@ -101,19 +103,40 @@ class Sweeper:
         """
         swept = Swept()
         self._busy_since_s = time.monotonic()
-        orphans = Orphans(self._sweep_age_s, self._tombstone_age_s, self._now_s)
-        orphans.load(device)
-        self._sweep_tree(device, swept, orphans)
+        orphans = self._orphans(device, layout.SIDECARS)
+        self._sweep_tree(device.root, swept, orphans)
+        for export in device.exports.bound():
+            self._sweep_export(device, export, swept, orphans)
         self._sweep_orphans(device, swept, orphans)
         self._sweep_tombstones(device, swept)
         self._sweep_hidden(device, swept)
         return swept
 
-    def _sweep_tree(self, device: Device, swept: Swept, orphans: Orphans) -> None:
+    def _orphans(self, device: Device, base: bytes) -> Orphans:
+        orphans = Orphans(self._sweep_age_s, self._tombstone_age_s, self._now_s, base)
+        orphans.load(device)
+        return orphans
+
+    def _sweep_export(self, device: Device, export: Export, swept: Swept, orphans: Orphans) -> None:
+        """Its files may refer to the sidecars of the device; those on another file system have their own."""
+        try:
+            directory = open_exported(export)
+        except ExportMissingError as error:
+            orphans.miss(error)
+            return
+        with closing(directory):
+            if not export.is_foreign:
+                self._sweep_tree(directory, swept, orphans)
+                return
+            own = self._orphans(device, layout.foreign_sidecars_path(*export.key))
+            self._sweep_tree(directory, swept, own)
+            self._sweep_orphans(device, swept, own)
+
+    def _sweep_tree(self, root: Directory, swept: Swept, orphans: Orphans) -> None:
         pending = [b""]
         while pending:
             path = pending.pop()
-            for directory, entry in _entries(device, path, orphans.miss):
+            for directory, entry in _entries(root, path, orphans.miss):
                 orphans.meet(directory, entry)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(path + b"/" + entry.name if path else entry.name)
@@ -129,14 +152,14 @@ class Sweeper:
                 collect(device, sidecar)
 
     def _sweep_tombstones(self, device: Device, swept: Swept) -> None:
-        for folder in [entry.name for _, entry in _entries(device, layout.TOMBSTONES)]:
-            for directory, entry in _entries(device, layout.TOMBSTONES + b"/" + folder):
+        for folder in [entry.name for _, entry in _entries(device.root, layout.TOMBSTONES)]:
+            for directory, entry in _entries(device.root, layout.TOMBSTONES + b"/" + folder):
                 if _TOMBSTONE.fullmatch(entry.name):
                     swept.tombstones += self._remove_tombstone(device, directory, entry.name)
             self._rest()
 
     def _sweep_hidden(self, device: Device, swept: Swept) -> None:
-        for top, entry in _entries(device, layout.HIDDEN_CONTAINERS):
+        for top, entry in _entries(device.root, layout.HIDDEN_CONTAINERS):
             # Who makes one just now makes it again: lustack.posix.tree.make_directories.
             with suppress(OSError):
                 if not self._dry_run:
@@ -201,11 +224,11 @@ def _ignore(_error: OSError) -> None:
 
 
 def _entries(
-    device: Device, path: bytes, miss: Callable[[OSError], None] = _ignore
+    root: Directory, path: bytes, miss: Callable[[OSError], None] = _ignore
 ) -> Iterator[tuple[Directory, os.DirEntry[bytes]]]:
-    """What is in a directory below the root of a device; nothing if it is gone or may not be entered."""
+    """What is in a directory below another one; nothing if it is gone or may not be entered."""
     try:
-        with closing(Directory.open(device.root.fd, path)) as directory:
+        with closing(Directory.open(root.fd, path)) as directory:
             for entry in os.scandir(directory.proc):
                 yield directory, entry
     except OSError as error:

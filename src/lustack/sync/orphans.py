@@ -43,17 +43,19 @@ class Sidecar(NamedTuple):
         identifier: of it.
         attribute: that it was made for.
         is_retired: whether it was put aside.
+        base: path below the device root of where the sidecars of its file system lie.
     """
 
     identifier: bytes
     attribute: str
     is_retired: bool
+    base: bytes = layout.SIDECARS
 
     @property
     def path(self) -> bytes:
         """Below the device root."""
         suffix = RETIRED_SUFFIX if self.is_retired else b""
-        return b"/".join((layout.SIDECARS, self.identifier[:2], self.identifier + suffix))
+        return b"/".join((self.base, self.identifier[:2], self.identifier + suffix))
 
 
 @dataclass
@@ -64,19 +66,21 @@ class Orphans:
         age_s: how old a sidecar must be.
         retired_age_s: how long it must have been put aside before it goes for good.
         now_s: the time.
+        base: path below the device root of the sidecars.
     """
 
     age_s: float
     retired_age_s: float
     now_s: Callable[[], float] = time.time
+    base: bytes = layout.SIDECARS
     _by_inode: dict[int, list[Sidecar]] = field(default_factory=dict)
     _is_whole: bool = True
 
     def load(self, device: Device) -> None:
         """Finds what is old, before the tree is walked."""
         self._by_inode, self._is_whole = {}, True
-        for folder in _names(device, layout.SIDECARS):
-            path = layout.SIDECARS + b"/" + folder
+        for folder in _names(device, self.base):
+            path = self.base + b"/" + folder
             for name in _names(device, path):
                 found = _NAME.fullmatch(name)
                 if found is not None:
@@ -107,7 +111,7 @@ class Orphans:
             finally:
                 os.close(fd)
             if label is not None and age_s > (self.retired_age_s if is_retired else self.age_s):
-                sidecar = Sidecar(identifier, label[2].decode(), is_retired)
+                sidecar = Sidecar(identifier, label[2].decode(), is_retired, self.base)
                 self._by_inode.setdefault(int(label[1]), []).append(sidecar)
 
     def _is_used(self, directory: Directory, entry: bytes, sidecar: Sidecar) -> bool:
@@ -127,7 +131,7 @@ class Orphans:
 
 def collect(device: Device, sidecar: Sidecar) -> None:
     """Puts an orphan aside, or removes it if it was put aside before."""
-    sidecars = Sidecars(lambda: open_beneath(device.root.fd, layout.SIDECARS, _SEARCH))
+    sidecars = Sidecars(lambda: open_beneath(device.root.fd, sidecar.base, _SEARCH))
     if not sidecar.is_retired:
         sidecars.retire(sidecar.identifier)
         return

@@ -143,7 +143,7 @@ class TestExports:
 
     def test_what_overflows_on_another_file_system_is_looked_for_apart(self, playground, found):
         rewrite(playground.root, replace(found, is_foreign=True))
-        apart = playground.root / os.fsdecode(layout.foreign_sidecars_path(found.mark))
+        apart = playground.root / os.fsdecode(layout.foreign_sidecars_path("b", "e"))
         apart.mkdir(parents=True)
         with playground.device() as device:
             observer = device.observer_of("b", "e")

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
+from tests.exported import export, rewrite
 from tests.listings import sidecar_store
 
 from lustack.mapping import layout
@@ -168,3 +170,47 @@ def make_sidecar(playground):
     path.unlink()
     identifier = os.fsdecode(value.rpartition(b" ")[2])
     return playground.root / os.fsdecode(layout.SIDECARS) / identifier[:2] / identifier
+
+
+class TestExports:
+    def write_big(self, playground, store):
+        path = playground.base / "x" / "big"
+        path.touch()
+        fd = os.open(path, os.O_RDONLY)
+        store.write(fd, "user.lustack.data", b"x" * 70_000)
+        os.close(fd)
+        return path
+
+    @pytest.fixture
+    def found(self, playground):
+        return export(playground.root, playground.base / "x")
+
+    def test_old_temporary_files_in_an_export_go(self, playground, found):
+        path = playground.base / "x" / TEMPORARY
+        path.touch()
+        (path.parent / "d").mkdir()
+        assert sweep(playground) == Swept(temporaries=1)
+        assert not path.exists()
+
+    def test_files_of_an_export_refer_to_sidecars_of_the_device(self, playground, found):
+        path = self.write_big(playground, sidecar_store(playground))
+        assert sweep(playground) == Swept()
+        path.unlink()
+        assert sweep(playground) == Swept(sidecars=1)
+
+    def test_while_an_export_is_away_every_sidecar_is_in_use(self, playground, found):
+        self.write_big(playground, sidecar_store(playground)).unlink()
+        (playground.base / "x").rename(playground.base / "away")
+        assert sweep(playground) == Swept()
+
+    def test_one_on_another_file_system_has_its_own(self, playground, found):
+        rewrite(playground.root, replace(found, is_foreign=True))
+        apart = playground.root / os.fsdecode(layout.foreign_sidecars_path(*found.key))
+        apart.mkdir(parents=True)
+        with playground.device() as device:
+            path = self.write_big(playground, device.observer_of(*found.key).store)
+        assert sweep(playground) == Swept()
+        path.unlink()
+        assert sweep(playground) == Swept(sidecars=1)
+        [left] = apart.glob("*/*")
+        assert not left.name.isalnum()

@@ -55,7 +55,7 @@ def test_a_sidecar_whose_file_was_removed_is_one_when_it_is_old(playground):
     (playground.container / "o").unlink()
     assert find(playground, later_s=50.0) == []
     [found] = find(playground)
-    assert found == (identifier, NAME, False)
+    assert found == (identifier, NAME, False, layout.SIDECARS)
     assert playground.root / os.fsdecode(found.path) == place_of(playground, identifier)
 
 
