@@ -71,7 +71,7 @@ class Served:
         """Return what the line of JSON says."""
         ready, _, _ = select.select([self.process.stdout], [], [], READY_LIMIT_S)
         line = self.process.stdout.readline() if ready else ""
-        assert line, self.process.stderr.read() if self.process.poll() is not None else "not ready in time"
+        assert line, self.process.communicate(timeout=STOP_LIMIT_S)[1] if ready else "not ready in time"
         self.access = json.loads(line)
         return self.access
 

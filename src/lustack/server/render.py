@@ -212,6 +212,9 @@ def _object_server(host: Host, assigned: Assigned) -> Sections:
         # The default of one second turns a short wait for SQLite into an update that waits for the
         # object-updater.
         "container_update_timeout": "5",
+        # Nothing is replicated. More than 0 makes a semaphore in /dev/shm, where an ordinary user may not write.
+        # Source: swift 2.38.3 obj/server.py:1537.
+        "replication_concurrency": "0",
         **host.object_options,
     }
     return {
