@@ -141,19 +141,30 @@ class Stage:
 @contextlib.contextmanager
 def playing() -> Iterator[Stage]:
     """A stage for the time of a block."""
-    top = Path(tempfile.mkdtemp(prefix="lustack-demo-"))
+    with contextlib.ExitStack() as stack:
+        with undisturbed():
+            # The first one also tries where temporary files may be, with a file that has another name.
+            top = Path(tempfile.mkdtemp(prefix="lustack-demo-"))
+            stack.callback(shutil.rmtree, top)
+        disk = stack.enter_context(file_system(top))
+        directory, scratch, log = disk / "data", top / "scratch", top / "serve.log"
+        scratch.mkdir()
+        server = stack.enter_context(serving(directory, disk / "state", log))
+        access = read_access(server, log)
+        environment = describe(access, directory)
+        s3 = stack.enter_context(contextlib.closing(connect_s3(access)))
+        yield Stage(directory, scratch, access, environment, s3, server, log)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals that stop the demonstration wait until the end of a block."""
+    stopping = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
     try:
-        with contextlib.ExitStack() as stack:
-            disk = stack.enter_context(file_system(top))
-            directory, scratch, log = disk / "data", top / "scratch", top / "serve.log"
-            scratch.mkdir()
-            server = stack.enter_context(serving(directory, disk / "state", log))
-            access = read_access(server, log)
-            environment = describe(access, directory)
-            s3 = stack.enter_context(contextlib.closing(connect_s3(access)))
-            yield Stage(directory, scratch, access, environment, s3, server, log)
+        yield
     finally:
-        shutil.rmtree(top)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -163,12 +174,12 @@ def file_system(top: Path) -> Iterator[Path]:
     mount_point.mkdir()
     with image.open("wb") as file:
         file.truncate(_FILE_SYSTEM_BYTES)
-    is_mounted = os.geteuid() == 0 and _succeeds("mkfs.xfs", "-q", image)
-    is_mounted = is_mounted and _succeeds("mount", "-o", "loop,noatime", image, mount_point)
     try:
+        if os.geteuid() == 0 and _succeeds("mkfs.xfs", "-q", image):
+            _succeeds("mount", "-o", "loop,noatime", image, mount_point)
         yield mount_point
     finally:
-        if is_mounted and not _succeeds("umount", mount_point):
+        if mount_point.is_mount() and not _succeeds("umount", mount_point):
             subprocess.run(["umount", "--lazy", mount_point], check=True)
 
 
