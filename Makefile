@@ -16,7 +16,7 @@ BIN := .venv/bin
 TOX := $(BIN)/tox run --quiet
 SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
 
-.PHONY: help run demo test test-all lint unit functional coverage torture dev install clean
+.PHONY: help run demo test test-all lint unit functional coverage long torture dev install clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,7 +52,10 @@ test: .venv/.ready-test .venv/.ready-demo  ## everything that CI runs; stops at 
 torture: .venv/.ready-dev  ## kill processes at random under load, for long; then check that nothing is lost
 	@$(BIN)/python tests/torture/run.py </dev/null
 
-test-all: test torture  ## everything
+long: .venv/.ready-test  ## tests that take minutes and show little that the rest does not
+	@$(TOX) -e functional -- -m long tests </dev/null
+
+test-all: test long torture  ## everything
 
 dev: .venv/.ready-dev  ## a virtual environment to work in: .venv
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Swift's own functional suite, in parts that run beside each other, each against a Swift of its own.
+"""The suites of Swift and of its client; the longest in parts that run beside each other, each with a Swift of its own.
 
 Rule 1: a part starts with an empty Swift; what another run left in the account `test` breaks three of the tests.
 Rule 2: but with an account that exists: a test of accounts fails, on stock too, where nobody has used the cluster yet.
@@ -115,21 +115,22 @@ def run_suite(
         return suites.merge([suites.parse(run.report) for run in runs])
 
 
-def run_client_suite(tests: Path, directory: Path, served: Instance) -> suites.Outcome:
-    """Run python-swiftclient's functional suite and return what it said.
+def run_one_suite(tests: Path, directory: Path, served: Instance, suite: str = "functional") -> suites.Outcome:
+    """Run python-swiftclient's functional suite, or Swift's suite for S3, and return what it said.
 
     Args:
-        tests: the directory that holds its package `test`.
+        tests: the directory that holds the package `test`.
         directory: an existing directory for the report and the log; kept.
         served: the Swift to talk to.
+        suite: the package below `test`.
     """
-    config = stand.write_test_conf(served, directory / "swiftclient.conf")
-    run = suites.Run(tests, ("test/functional",), config, directory / "swiftclient.xml")
+    config = stand.write_test_conf(served, directory / f"{suite}.conf")
+    run = suites.Run(tests, (f"test/{suite}",), config, directory / f"{suite}.xml")
     with without_coverage(), started(run) as process:
         process.wait()
     return suites.parse(run.report)
 
 
-def data_file(package: str, version: str) -> Path:
-    """The file that says what stock Swift makes of the functional suite of a package."""
-    return Path(__file__).parent / "data" / f"{package}-{version}-functional.json"
+def data_file(package: str, version: str, suite: str = "functional") -> Path:
+    """The file that says what stock Swift makes of a suite of a package."""
+    return Path(__file__).parent / "data" / f"{package}-{version}-{suite}.json"

@@ -17,9 +17,9 @@ from lustack.server.instance import Instance
 SUITE_LIMIT_S = 3600
 
 
-def recorded(package: str) -> Recorded:
+def recorded(package: str, suite: str = "functional") -> Recorded:
     version = importlib.metadata.version(package)
-    path = conformance.data_file(package, version)
+    path = conformance.data_file(package, version, suite)
     assert path.exists(), f"no stock run of {package} {version}: python -m tests.functional.record_stock"
     return Recorded.read(path)
 
@@ -55,5 +55,16 @@ def test_swifts_own_functional_suite_says_of_our_policy_what_it_says_of_stock(
 def test_swiftclients_functional_suite_says_of_our_policy_what_it_says_of_stock(
     swiftclient_tests: Path, served: Instance, tmp_path: Path
 ) -> None:
-    outcome = conformance.run_client_suite(swiftclient_tests, tmp_path, served)
+    outcome = conformance.run_one_suite(swiftclient_tests, tmp_path, served)
     assert_as_stock(outcome, recorded("python-swiftclient"))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(SUITE_LIMIT_S)
+def test_swifts_suite_for_s3_says_of_our_policy_what_it_says_of_stock(
+    swift_tests: Path, file_system: Path, tmp_path: Path
+) -> None:
+    root = file_system / "s3api"
+    with stand.running(stand.plan(root, tmp_path / "state", stand.ours_and_stock(root))) as served:
+        outcome = conformance.run_one_suite(swift_tests, tmp_path, served, "s3api")
+    assert_as_stock(outcome, recorded("swift", "s3api"))
