@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from tests.functional.filesystem import in_a_file
 from tests.listings import playground
+from tests.mounts import mount
 from tests.objects import files, swift_conf
 
-__all__ = ("files", "playground", "swift_conf")
+__all__ = ("files", "mount", "playground", "swift_conf")
 
 MEMORY = Path("/dev/shm")
 

@@ -125,12 +125,14 @@ def locate(mount_fd: int, handle: bytes) -> Place | None:
     """
     fd = open_directory(mount_fd, handle)
     try:
-        if os.fstat(fd).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "the directory was removed")
         own, above = handle_of(fd), handle_of(fd, b"..")
         if above.mount != own.mount or above.handle == own.handle:
             return None
-        return Place(above.handle, _entry_name(fd))
+        name = _entry_name(fd)
+        # After the name: that of a removed directory is another one, with a mark at its end.
+        if os.fstat(fd).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the directory was removed")
+        return Place(above.handle, name)
     finally:
         os.close(fd)
 

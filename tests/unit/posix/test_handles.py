@@ -67,6 +67,21 @@ def test_a_directory_that_was_removed_but_is_still_in_use_is_not_found(top):
             handles.locate(fd, handle)
 
 
+def test_a_directory_that_is_removed_while_its_name_is_read_is_not_found(top, monkeypatch):
+    read_name = handles._entry_name
+
+    def remove_and_read(fd):
+        os.rmdir(top / "a")
+        name = read_name(fd)
+        assert name == b"a (deleted)"
+        return name
+
+    (top / "a").mkdir()
+    monkeypatch.setattr(handles, "_entry_name", remove_and_read)
+    with opened(top) as fd, pytest.raises(FileNotFoundError):
+        handles.locate(fd, handles.handle_of(fd, b"a").handle)
+
+
 def test_the_top_of_a_mount_is_nowhere(top, mount):
     (top / "a").mkdir()
     bound = mount("--bind", str(top / "a"))

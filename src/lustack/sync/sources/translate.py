@@ -116,10 +116,11 @@ class Translator:
 
     def _add_directory(self, change: Change, events: list[Event]) -> None:
         path = directory_path(self._directories.base(change.directory), change.name)
+        is_new = bool(change.mask & CREATE) and not change.mask & DELETE
         if change.mask & CREATE:
             self._directories.learn(change.target, change.directory, change.name)
         is_partly_unknown = bool(change.mask & DELETE) and self._directories.was_passed_over(change.target)
         if path is not None and is_partly_unknown:
             events.append(TreeChanged(path))
         elif path is not None:
-            events.append(NameChanged(path, is_directory=True))
+            events.append(NameChanged(path, is_new=is_new, is_directory=True))

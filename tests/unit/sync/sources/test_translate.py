@@ -126,7 +126,7 @@ def test_a_directory_that_is_made_or_changed_or_removed_has_an_event(translator)
         Change(ATTRIB | ONDIR, b"N", b"."),
         Change(DELETE | ONDIR, b"D", b"n", b"N"),
     ) == [
-        NameChanged(b"d/n", is_directory=True),
+        NameChanged(b"d/n", is_new=True, is_directory=True),
         NameChanged(b"d/n/f", is_open=True, is_new=True),
         NameChanged(b"d/n", is_directory=True),
         NameChanged(b"d/n", is_directory=True),
