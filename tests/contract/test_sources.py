@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from tests.lustres import Watched
+from tests.lustres import QUICK, Watched
 
 from lustack.mapping.names import RelPath
 from lustack.sync.events import NameChanged
+from lustack.sync.sources.changelogs import ChangelogSources
 from lustack.sync.sources.fake import FakeSource
 from lustack.sync.sources.fanotify import FanotifySource, LinuxKernel
 from lustack.sync.sources.protocol import SourceLostError
@@ -174,3 +175,14 @@ class TestChangelogSource(SourceContract):
         for index in list(log.records)[-2:]:
             log.drop(index)
         self.happen(source, "later")
+
+
+class TestChangelogSources(TestChangelogSource):
+    @pytest.fixture
+    def source(self, tmp_path):
+        watched = Watched(tmp_path, mdts=2)
+        source = ChangelogSources("changelog:d1", watched.lustre, watched.users, list(watched.roots.values()), QUICK)
+        source.watched = watched
+        yield source
+        source.close()
+        watched.close()

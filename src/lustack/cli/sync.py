@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from lustack.cli import exits
+from lustack.cli import exits, register
 from lustack.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verb.add_argument("--force", action="store_true", help="delete rows also where a whole file system seems lost")
     verb.add_argument("--restart", action="store_true", help="do not continue a comparison that was interrupted")
     verb.set_defaults(run=reconcile)
+    register.add_verb(verbs)
 
 
 def run(wanted: argparse.Namespace) -> int:

@@ -41,8 +41,14 @@ OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt(
         "source",
         default=_DEFAULTS.source,
-        choices=("auto", "fanotify", "inotify", "scan"),
+        choices=("auto", "changelog", "fanotify", "inotify", "scan"),
         help="Where news about changed files comes from. `auto`: the best that works here; `scan`: only comparisons.",
+    ),
+    cfg.DictOpt(
+        "changelog_users",
+        default={},
+        help="On Lustre: the registered changelog user of every MDT, as `lustre-MDT0000:cl1,lustre-MDT0001:cl1`. "
+        "`lustack sync register` tells how to register them. Nobody else may clear for them.",
     ),
     cfg.FloatOpt(
         "interval_s",

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 _DAY_S = 86_400.0
 
@@ -18,6 +19,7 @@ class Settings:
         state_dir: what the daemon remembers; on a local disk.
         policies: names of the storage policies to look after; empty: all that are ours.
         source: where events come from: `auto`, `scan` (none) or the name of a kind of source.
+        changelog_users: on Lustre, our user of the changelog of each MDT, by the name of the MDT.
         interval_s: from the beginning of one comparison of everything to that of the next, where no source of events
             sees everything.
         check_interval_s: likewise where one does.
@@ -41,6 +43,7 @@ class Settings:
     state_dir: str = "/var/lib/lustack/sync"
     policies: tuple[str, ...] = ()
     source: str = "auto"
+    changelog_users: Mapping[str, str] = field(default_factory=dict)
     interval_s: float = 60.0
     check_interval_s: float = 6 * 3600.0
     exclude: tuple[str, ...] = ("?*.tmp", "?*.swp", "?*~", ".nfs*")

@@ -67,7 +67,7 @@ def parse_position(text: str) -> Cursor:
 
 
 class ChangelogSource:
-    """See `Source`, and the top of this file."""
+    """See `Source`, and the top of this file; `acknowledge` may be called from another thread than `read`."""
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class ChangelogSource:
         self._held: dict[bytes, tuple[Cursor, float]] = {}
         self._before = Cursor()
         self._given = Cursor()
+        self._clearing = threading.Lock()
         self._cleared = 0
         self._is_clear_due = False
         self._beat_s = 0.0
@@ -114,6 +115,11 @@ class ChangelogSource:
     def guarantees(self) -> Guarantees:
         """See `Source`. Two names of one file may be on two MDTs, so there is no order."""
         return Guarantees(complete=True, across_hosts=True, ordered=False, latency_s=1.0)
+
+    @property
+    def position(self) -> Position:
+        """What may be acknowledged when everything that was read is done."""
+        return render_position(self._given)
 
     def open(self, position: Position | None) -> None:
         """See `Source`.
@@ -237,12 +243,15 @@ class ChangelogSource:
         except (ChangelogUserError, ChangelogIndexError) as error:
             self._lost = str(error)
         except ChangelogError as error:
+            self._is_clear_due = True
             LOG.debug("%s: clearing later: %s", self.name, error)
 
     def _clear(self) -> None:
-        if self._cleared:
-            self._lustre.clear(self._mdt, self._user, self._cleared)
-        self._is_clear_due, self._beat_s = False, self._monotonic_s()
+        # Two threads at a time could clear a lower index after a higher one.
+        with self._clearing:
+            self._is_clear_due, self._beat_s = False, self._monotonic_s()
+            if self._cleared:
+                self._lustre.clear(self._mdt, self._user, self._cleared)
 
 
 def _index_of(cursor: Cursor) -> int:

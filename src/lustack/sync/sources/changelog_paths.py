@@ -21,7 +21,7 @@ from lustack.lustre.protocol import Lustre
 from lustack.mapping import layout
 from lustack.mapping.names import RelPath
 from lustack.sync.events import Event, NameChanged, TreeChanged, TreeMoved
-from lustack.sync.sources.changelog_window import IS_NEW, IS_OPEN, Memory, Move, Name, Window
+from lustack.sync.sources.changelog_window import IS_DIRECTORY, IS_FILE, IS_NEW, IS_OPEN, Memory, Move, Name, Window
 from lustack.sync.sources.roots import LONGEST_BASE, Root, child_base, directory_path, is_ours, own_path
 
 # No path within a root has more parts than that; what has goes round in circles.
@@ -159,8 +159,12 @@ def translate(window: Window, paths: Paths) -> tuple[list[Event], set[bytes]]:
     events: list[Event] = []
     for (parent, name), bits in window.names.items():
         base = _base_or_lost(paths, parent, lost)
-        if base is not None and not is_ours(base, name):
+        if base is None or is_ours(base, name):
+            continue
+        if bits & IS_FILE:
             events.append(NameChanged(RelPath(base + name), bool(bits & IS_OPEN), bool(bits & IS_NEW)))
+        if bits & IS_DIRECTORY:
+            events.append(NameChanged(RelPath(base + name), is_new=bool(bits & IS_NEW), is_directory=True))
     for move in window.moves:
         events += _moved(move, paths, lost)
     for move in _without_files(window.unclear, paths):
@@ -173,7 +177,7 @@ def _name_keys(window: Window, paths: Paths) -> None:
     keys = list(window.keys)
     for key, links in zip(keys, paths.links_of(keys), strict=True):
         for link in links:
-            window.names.setdefault((link.parent, link.name), 0)
+            window.names.setdefault((link.parent, link.name), IS_FILE)
         if len(links) == 1:
             with paths.memory.lock:
                 paths.memory.files[key] = (links[0].parent, links[0].name)

@@ -15,13 +15,16 @@ from itertools import islice
 from typing import Final
 
 from lustack.lustre.changelog import HEADER, SOURCE_SIZE, Type, scan
-from lustack.lustre.fid import NO_FID
 
 Name = tuple[bytes, bytes]
 """The FID of a directory, and an entry in it."""
 
 IS_NEW: Final = 1
+"""It was made in these records, where nothing had that name, and is neither a rename nor a link."""
 IS_OPEN: Final = 2
+IS_FILE: Final = 4
+IS_DIRECTORY: Final = 8
+_KEPT: Final = IS_NEW | IS_FILE | IS_DIRECTORY
 
 # The lower bits of a CLOSE are those of the open: 1 reading, 2 writing. Source: recorded with the full mask.
 _MODE: Final = 3
@@ -74,7 +77,7 @@ class Window:
 
     Attributes:
         memory: of identities.
-        names: directory entries that may have changed, with IS_NEW and IS_OPEN.
+        names: directory entries that may have changed, with what they are or were.
         keys: files that changed, of which no name is known.
         moves: renames of directories.
         unclear: renames of nobody knows what.
@@ -96,8 +99,8 @@ class Window:
             Type.MKDIR: self._mkdir,
             Type.RMDIR: self._rmdir,
             Type.HLINK: self._hlink,
-            Type.SLINK: self._appear,
-            Type.MKNOD: self._appear,
+            Type.SLINK: self._make,
+            Type.MKNOD: self._make,
             Type.RENME: self._rename,
             Type.MIGRT: self._migrate,
             Type.TRUNC: self._change,
@@ -131,37 +134,39 @@ class Window:
                 if found is None:
                     self.keys[target] = None
                 else:
-                    names[found] = names.get(found, 0) & IS_NEW
+                    names[found] = names.get(found, 0) & _KEPT | IS_FILE
             elif kind == _CREAT:
                 files[target] = found = (parent, name)
-                names[found] = names.get(found, IS_NEW) & IS_NEW | IS_OPEN
+                names[found] = names.get(found, IS_NEW) & _KEPT | _OPEN_FILE
             elif kind == _UNLNK:
                 files.pop(target, None)
                 found = (parent, name)
-                names[found] = names.get(found, 0) & IS_NEW
+                names[found] = names.get(found, 0) & _KEPT | IS_FILE
             elif kind in rarer:
                 rarer[kind](target, parent, buffer[source : source + SOURCE_SIZE], name)
         self.count += count
         self.last = (index, time, target)
 
-    def _appear(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+    def _make(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         del target, source
-        self.names[parent, name] = self.names.get((parent, name), IS_NEW) & IS_NEW
+        self.names[parent, name] = self.names.get((parent, name), IS_NEW) & _KEPT | IS_FILE
 
     def _mkdir(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        del source
         self.memory.folders[target] = (parent, name)
-        self._appear(target, parent, source, name)
+        self.names[parent, name] = self.names.get((parent, name), IS_NEW) & _KEPT | IS_DIRECTORY
 
     def _rmdir(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         del source
         # Whoever hears late of what was in it still finds out where that was.
         self.memory.folders[target] = (parent, name)
-        self.names[parent, name] = self.names.get((parent, name), 0) & IS_NEW
+        self.names[parent, name] = self.names.get((parent, name), 0) & _KEPT | IS_DIRECTORY
 
     def _hlink(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+        del source
         # A file with two names is asked for them when it changes.
         self.memory.files.pop(target, None)
-        self._appear(target, parent, source, name)
+        self.names[parent, name] = self.names.get((parent, name), 0) & IS_DIRECTORY | IS_FILE
 
     def _change(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         del parent, source, name
@@ -169,21 +174,21 @@ class Window:
         if found is None:
             self.keys[target] = None
         else:
-            self.names.setdefault(found, 0)
+            self.names.setdefault(found, IS_FILE)
 
     def _rename(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         key, old_parent = source[:16], source[16:]
         new_name, _, old_name = name.partition(b"\0")
         move = Move(key, (old_parent, old_name), (parent, new_name))
-        before = self.names.get(move.old, 0)
-        fresh = IS_NEW if target == NO_FID else 0
-        self.names[move.old] = before & IS_NEW
-        self.names[move.new] = self.names.get(move.new, fresh) & IS_NEW | before & IS_OPEN
         self.memory.files.pop(target, None)
         if key in self.memory.folders:
             self.memory.folders[key] = move.new
             self.moves.append(move)
-        elif key in self.memory.files:
+            return
+        before = self.names.get(move.old, 0)
+        self.names[move.old] = before & _KEPT | IS_FILE
+        self.names[move.new] = self.names.get(move.new, 0) & IS_DIRECTORY | IS_FILE | before & IS_OPEN
+        if key in self.memory.files:
             self.memory.files[key] = move.new
         else:
             self.unclear.append(move)
@@ -198,12 +203,13 @@ class Window:
             self.keys[target] = None
         # Of a file whose directory migrates too, one of the two parents is the directory's old identity (recorded).
         new_name = name.partition(b"\0")[0]
-        self.names.setdefault((parent, new_name), 0)
+        self.names.setdefault((parent, new_name), IS_FILE)
 
 
 _CREAT: Final = int(Type.CREAT)
 _CLOSE: Final = int(Type.CLOSE)
 _UNLNK: Final = int(Type.UNLNK)
+_OPEN_FILE: Final = IS_OPEN | IS_FILE
 
 
 def first_record(buffer: bytes) -> tuple[int, int, bytes]:

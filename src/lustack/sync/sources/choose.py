@@ -16,7 +16,9 @@ from oslo_log import log
 
 from lustack.errors import ConfigurationError
 from lustack.posix import filesystems
+from lustack.posix.kernel import LUSTRE_SUPER_MAGIC
 from lustack.sync.errors import DeviceMissingError
+from lustack.sync.sources import changelogs
 from lustack.sync.sources.fanotify import FanotifySource
 from lustack.sync.sources.protocol import Source, SourceUnavailableError
 from lustack.sync.sources.roots import Root
@@ -72,7 +74,23 @@ def _make_fanotify(task: Task) -> Source:
 
 
 KINDS: Final[Mapping[str, Make]] = MappingProxyType({"fanotify": _make_fanotify})
-"""In the order in which `auto` tries them."""
+"""Those of any file system, in the order in which `auto` tries them."""
+
+CHANGELOG: Final = "changelog"
+_LUSTRE: Final = filesystems.SHARED[LUSTRE_SUPER_MAGIC]
+
+
+def all_kinds(users: Mapping[str, str]) -> Mapping[str, Make]:
+    """All there are, the best first.
+
+    Args:
+        users: our registered user of each MDT, by the name of the MDT.
+    """
+
+    def make_changelog(task: Task) -> Source:
+        return changelogs.connect(task.name, users, task.roots)
+
+    return MappingProxyType({CHANGELOG: make_changelog, **KINDS})
 
 
 def choose(
@@ -101,7 +119,9 @@ def choose(
     common = _shared_with(roots, shared)
     task = Task(name, tuple(roots), is_local=not common)
     refusals = []
-    tried = {AUTO: tuple(kinds), SCAN: ()}.get(wanted, (wanted,))
+    # Where no file is on Lustre, it goes without saying that there is no changelog.
+    automatic = tuple(kind for kind in kinds if kind != CHANGELOG or _LUSTRE in common)
+    tried = {AUTO: automatic, SCAN: ()}.get(wanted, (wanted,))
     for kind in tried:
         try:
             source = kinds[kind](task)

@@ -35,8 +35,8 @@ def report(watched, memory=None):
     return events, lost
 
 
-def named(path, *, is_open=False, is_new=False):
-    return NameChanged(RelPath(path), is_open, is_new)
+def named(path, *, is_open=False, is_new=False, is_directory=False):
+    return NameChanged(RelPath(path), is_open, is_new, is_directory)
 
 
 def test_what_happens_in_the_device_is_reported_with_its_path(watched):
@@ -45,7 +45,11 @@ def test_what_happens_in_the_device_is_reported_with_its_path(watched):
     lustre.write(b"device/a/f", b"x")
     lustre.create(b"device/g")
     assert report(watched) == (
-        [named(b"a", is_new=True), named(b"a/f", is_new=True), named(b"g", is_open=True, is_new=True)],
+        [
+            named(b"a", is_new=True, is_directory=True),
+            named(b"a/f", is_new=True),
+            named(b"g", is_open=True, is_new=True),
+        ],
         set(),
     )
     assert lustre.resolved == 0

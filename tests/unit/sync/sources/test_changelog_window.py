@@ -6,7 +6,16 @@ import pytest
 from lustack.lustre.changelog import Record, Type, render_record
 from lustack.lustre.errors import RecordError
 from lustack.lustre.fid import NO_FID, Fid
-from lustack.sync.sources.changelog_window import IS_NEW, IS_OPEN, Memory, Move, Window, first_record
+from lustack.sync.sources.changelog_window import (
+    IS_DIRECTORY,
+    IS_FILE,
+    IS_NEW,
+    IS_OPEN,
+    Memory,
+    Move,
+    Window,
+    first_record,
+)
 
 FOLDER, OTHER, FILE, LATER = (Fid(0x200000402, oid, 0).key for oid in (1, 2, 3, 4))
 
@@ -26,19 +35,19 @@ def fill(*records, memory=None):
 
 def test_a_file_that_was_made_and_closed_is_one_new_name():
     window = fill(record(1, Type.CREAT, name=b"a"), record(2, Type.CLOSE, parent=OTHER, flags=0x242))
-    assert window.names == {(FOLDER, b"a"): IS_NEW}
+    assert window.names == {(FOLDER, b"a"): IS_NEW | IS_FILE}
     assert window.keys == {}
     assert (window.count, window.last) == (2, (2, 7, FILE))
 
 
 def test_a_file_that_was_not_closed_may_still_be_written_to():
-    assert fill(record(1, Type.CREAT, name=b"a")).names == {(FOLDER, b"a"): IS_NEW | IS_OPEN}
+    assert fill(record(1, Type.CREAT, name=b"a")).names == {(FOLDER, b"a"): IS_NEW | IS_OPEN | IS_FILE}
 
 
 def test_what_is_closed_in_a_later_window_has_the_name_of_its_birth():
     memory = Memory()
     fill(record(1, Type.CREAT, name=b"a"), memory=memory)
-    assert fill(record(2, Type.CLOSE, flags=2), memory=memory).names == {(FOLDER, b"a"): 0}
+    assert fill(record(2, Type.CLOSE, flags=2), memory=memory).names == {(FOLDER, b"a"): IS_FILE}
 
 
 def test_a_file_nobody_knows_is_a_key_and_closing_what_was_only_read_is_nothing():
@@ -55,27 +64,45 @@ def test_what_changes_no_object_is_only_counted(kind):
 @pytest.mark.parametrize("kind", [Type.TRUNC, Type.MTIME, Type.XATTR])
 def test_a_change_does_not_close_the_file(kind):
     window = fill(record(1, Type.CREAT, name=b"a"), record(2, kind))
-    assert window.names == {(FOLDER, b"a"): IS_NEW | IS_OPEN}
+    assert window.names == {(FOLDER, b"a"): IS_NEW | IS_OPEN | IS_FILE}
 
 
 def test_a_name_that_was_there_before_is_not_new():
     gone = record(1, Type.UNLNK, name=b"a", flags=1)
-    assert fill(gone).names == {(FOLDER, b"a"): 0}
-    assert fill(gone, record(2, Type.CREAT, LATER, name=b"a")).names == {(FOLDER, b"a"): IS_OPEN}
+    assert fill(gone).names == {(FOLDER, b"a"): IS_FILE}
+    assert fill(gone, record(2, Type.CREAT, LATER, name=b"a")).names == {(FOLDER, b"a"): IS_OPEN | IS_FILE}
     made = record(1, Type.CREAT, name=b"a")
-    assert fill(made, record(2, Type.UNLNK, name=b"a", flags=1)).names == {(FOLDER, b"a"): IS_NEW}
+    assert fill(made, record(2, Type.UNLNK, name=b"a", flags=1)).names == {(FOLDER, b"a"): IS_NEW | IS_FILE}
 
 
-@pytest.mark.parametrize("kind", [Type.SLINK, Type.MKNOD, Type.MKDIR])
-def test_other_things_that_come_are_new_names(kind):
-    assert fill(record(1, kind, name=b"a")).names == {(FOLDER, b"a"): IS_NEW}
+@pytest.mark.parametrize(("kind", "what"), [(Type.SLINK, IS_FILE), (Type.MKNOD, IS_FILE), (Type.MKDIR, IS_DIRECTORY)])
+def test_other_things_that_come_are_new_names(kind, what):
+    assert fill(record(1, kind, name=b"a")).names == {(FOLDER, b"a"): IS_NEW | what}
+
+
+def test_a_name_may_have_been_a_file_and_a_directory():
+    window = fill(
+        record(1, Type.UNLNK, name=b"a"),
+        record(2, Type.MKDIR, OTHER, name=b"a"),
+        record(3, Type.RMDIR, OTHER, name=b"a"),
+    )
+    assert window.names == {(FOLDER, b"a"): IS_FILE | IS_DIRECTORY}
+
+
+def test_what_is_renamed_or_linked_to_a_name_is_not_new_there():
+    window = fill(
+        record(1, Type.CREAT, LATER, name=b"v"),
+        record(2, Type.UNLNK, LATER, name=b"v"),
+        record(3, Type.RENME, NO_FID, FOLDER, b"v", old=(FOLDER, b"a"), moved=FILE),
+    )
+    assert window.names == {(FOLDER, b"a"): IS_FILE, (FOLDER, b"v"): IS_FILE}
 
 
 def test_a_file_with_two_names_is_asked_for_them():
     window = fill(
         record(1, Type.CREAT, name=b"a"), record(2, Type.HLINK, name=b"b"), record(3, Type.CLOSE, flags=0x242)
     )
-    assert window.names == {(FOLDER, b"a"): IS_NEW | IS_OPEN, (FOLDER, b"b"): IS_NEW}
+    assert window.names == {(FOLDER, b"a"): IS_NEW | IS_OPEN | IS_FILE, (FOLDER, b"b"): IS_FILE}
     assert list(window.keys) == [FILE]
 
 
@@ -84,7 +111,7 @@ def test_a_renamed_file_has_its_new_name_and_is_as_open_as_before():
         record(1, Type.CREAT, name=b"a"),
         record(2, Type.RENME, NO_FID, OTHER, b"b", old=(FOLDER, b"a"), moved=FILE),
     )
-    assert window.names == {(FOLDER, b"a"): IS_NEW, (OTHER, b"b"): IS_NEW | IS_OPEN}
+    assert window.names == {(FOLDER, b"a"): IS_NEW | IS_FILE, (OTHER, b"b"): IS_OPEN | IS_FILE}
     assert window.memory.files == {FILE: (OTHER, b"b")}
     assert window.moves == window.unclear == []
     over = fill(
@@ -93,13 +120,13 @@ def test_a_renamed_file_has_its_new_name_and_is_as_open_as_before():
         record(3, Type.CLOSE, flags=2),
         record(4, Type.RENME, LATER, FOLDER, b"v", old=(FOLDER, b"a"), moved=FILE),
     )
-    assert over.names == {(FOLDER, b"v"): IS_NEW, (FOLDER, b"a"): IS_NEW}
+    assert over.names == {(FOLDER, b"v"): IS_FILE, (FOLDER, b"a"): IS_NEW | IS_FILE}
     assert over.memory.files == {FILE: (FOLDER, b"v")}
 
 
 def test_a_rename_over_something_makes_no_new_name():
     window = fill(record(1, Type.RENME, LATER, FOLDER, b"b", old=(FOLDER, b"a"), moved=FILE))
-    assert window.names == {(FOLDER, b"a"): 0, (FOLDER, b"b"): 0}
+    assert window.names == {(FOLDER, b"a"): IS_FILE, (FOLDER, b"b"): IS_FILE}
     assert window.unclear == [Move(FILE, (FOLDER, b"a"), (FOLDER, b"b"))]
 
 
@@ -116,7 +143,7 @@ def test_a_renamed_directory_is_a_move_and_keeps_its_identity():
 
 def test_a_removed_directory_is_remembered_where_it_was():
     window = fill(record(1, Type.RMDIR, OTHER, name=b"d", flags=1))
-    assert window.names == {(FOLDER, b"d"): 0}
+    assert window.names == {(FOLDER, b"d"): IS_DIRECTORY}
     assert window.memory.folders == {OTHER: (FOLDER, b"d")}
 
 

@@ -70,3 +70,17 @@ def test_here_something_works(tmp_path):
     found = choose.choose("auto", "d1", [Root(str(tmp_path))])
     assert found.kind == ("fanotify" if os.geteuid() == 0 else "scan")
     assert found.source is None or found.source.read(0) is None
+
+
+def test_a_changelog_is_tried_first_and_only_where_files_are_on_lustre():
+    kinds = {"changelog": refuse, "second": local}
+    assert choose.choose("auto", "d1", ROOTS, kinds=kinds, shared=on()).why.endswith("by second")
+    found = choose.choose("auto", "d1", ROOTS, kinds=kinds, shared=on(root="Lustre"))
+    assert found.why.endswith("; it is not allowed here")
+
+
+def test_a_changelog_needs_lustre():
+    kinds = choose.all_kinds({})
+    assert next(iter(kinds)) == "changelog"
+    with pytest.raises(ConfigurationError, match="is not on a Lustre file system"):
+        choose.choose("changelog", "d1", [Root("/proc")], kinds=kinds, shared=on())

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All changelogs of a Lustre file system as one source: a thread for each MDT, one memory of identities for all.
+
+A position is that of every MDT: JSON, by name.
+
+Rule 1: all MDTs or none. One without a user of ours, or one that was added, would be a hole that nobody sees.
+Rule 2: what one MDT has read waits until somebody takes it, at most one batch for each: no memory without a limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from lustack.lustre import client
+from lustack.lustre.errors import LustreError
+from lustack.lustre.protocol import Lustre
+from lustack.sync.sources.changelog import ChangelogSource
+from lustack.sync.sources.changelog_paths import Paths
+from lustack.sync.sources.changelog_tail import Pace
+from lustack.sync.sources.changelog_window import Memory
+from lustack.sync.sources.protocol import Batch, Guarantees, Position, SourceLostError, SourceUnavailableError
+from lustack.sync.sources.roots import Root
+
+_ASKERS: Final = 16
+"""Questions about FIDs at a time; each waits for a server."""
+
+_SLICE_S: Final = 0.5
+REMEDY: Final = "`lustack sync register` says how to register users, and what to write into the configuration"
+
+
+class ChangelogSources:
+    """See `Source`, and the top of this file."""
+
+    def __init__(
+        self, name: str, lustre: Lustre, users: Mapping[str, str], roots: Sequence[Root], pace: Pace | None = None
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            name: of the source.
+            lustre: the file system.
+            users: our registered user of each MDT, as `cl1`, by the name of the MDT.
+            roots: what to watch.
+            pace: times.
+        """
+        self._name, self._lustre, self._users, self._roots = name, lustre, dict(users), tuple(roots)
+        self._pace = pace or Pace()
+        self._changed = threading.Condition()
+        self._is_open = False
+        self._sources: dict[str, ChangelogSource] = {}
+        self._threads: list[threading.Thread] = []
+        self._executor: ThreadPoolExecutor | None = None
+        self._waiting: deque[tuple[str, Batch]] = deque()
+        self._given: dict[str, str] = {}
+        self._lost: str | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return self._name
+
+    @property
+    def guarantees(self) -> Guarantees:
+        """See `Source`."""
+        return Guarantees(complete=True, across_hosts=True, ordered=False, latency_s=1.0)
+
+    def probe(self) -> None:
+        """Tries what can be tried without losing anything: `open(None)` would give up what waits in the logs.
+
+        Raises:
+            SourceUnavailableError: it does not work here.
+        """
+        try:
+            for mdt in self._mdts():
+                self._lustre.open_changelog(mdt, 1, follow=False).close()
+            for root in self._roots:
+                self._key_of(root)
+        except (LustreError, OSError) as error:
+            raise SourceUnavailableError(self._name, str(error)) from error
+
+    def open(self, position: Position | None) -> None:
+        """See `Source`.
+
+        Raises:
+            SourceUnavailableError: an MDT does not answer now, or does not know our user.
+        """
+        self.close()
+        try:
+            self._open({} if position is None else json.loads(position), is_new=position is None)
+        except (LustreError, OSError) as error:
+            self.close()
+            raise SourceUnavailableError(self._name, str(error)) from error
+        except (SourceLostError, SourceUnavailableError):
+            self.close()
+            raise
+
+    def read(self, timeout_s: float) -> Batch | None:
+        """See `Source`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._lost or not self._is_open, timeout_s)
+            if not self._is_open:
+                return None
+            if self._lost is not None:
+                raise SourceLostError(self._name, self._lost)
+            if not self._waiting:
+                return None
+            mdt, batch = self._waiting.popleft()
+            self._given[mdt] = batch.position
+            self._changed.notify_all()
+            return Batch(batch.events, Position(json.dumps(self._given)), batch.happened_ns)
+
+    def acknowledge(self, position: Position) -> None:
+        """See `Source`."""
+        for mdt, each in json.loads(position).items():
+            source = self._sources.get(mdt)
+            if source is not None:
+                source.acknowledge(Position(each))
+
+    def close(self) -> None:
+        """See `Source`."""
+        with self._changed:
+            self._is_open = False
+            self._waiting.clear()
+            self._changed.notify_all()
+        for source in self._sources.values():
+            source.close()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        if self._executor is not None:
+            self._executor.shutdown()
+            self._executor = None
+
+    def _open(self, positions: Mapping[str, str], *, is_new: bool) -> None:
+        mdts = self._mdts()
+        if not is_new and set(positions) != set(mdts):
+            raise SourceLostError(self._name, f"its MDTs were {sorted(positions)}, and are {list(mdts)} now")
+        self._executor = ThreadPoolExecutor(_ASKERS, thread_name_prefix="fid")
+        roots = {self._key_of(root): root for root in self._roots}
+        memory = Memory()
+        self._sources.clear()
+        for mdt in mdts:
+            paths = Paths(self._lustre, memory, roots, self._executor)
+            source = ChangelogSource(self._lustre, mdt, self._users[mdt], paths, pace=self._pace)
+            self._sources[mdt] = source
+            source.open(None if is_new else Position(positions[mdt]))
+        self._given = {mdt: source.position for mdt, source in self._sources.items()}
+        self._lost, self._is_open = None, True
+        for mdt, source in self._sources.items():
+            thread = threading.Thread(target=self._run, args=(mdt, source), name=f"changelog {mdt}")
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self, mdt: str, source: ChangelogSource) -> None:
+        """What the thread of an MDT does."""
+        while self._is_open and self._lost is None:
+            try:
+                batch = source.read(_SLICE_S)
+            except SourceLostError as error:
+                with self._changed:
+                    self._lost = str(error)
+                    self._changed.notify_all()
+                return
+            if batch is not None:
+                self._hand_over(mdt, batch)
+
+    def _hand_over(self, mdt: str, batch: Batch) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_open or all(each != mdt for each, _ in self._waiting))
+            if self._is_open:
+                self._waiting.append((mdt, batch))
+                self._changed.notify_all()
+
+    def _mdts(self) -> tuple[str, ...]:
+        """The MDTs.
+
+        Raises:
+            SourceUnavailableError: one has no user of ours, or there is none.
+        """
+        mdts = self._lustre.mdts()
+        missing = [mdt for mdt in mdts if mdt not in self._users]
+        if missing or not mdts:
+            what = (
+                f"no user is configured for {', '.join(missing)}" if mdts else "there is no changelog on this machine"
+            )
+            raise SourceUnavailableError(self._name, f"{what}; {REMEDY}")
+        return mdts
+
+    def _key_of(self, root: Root) -> bytes:
+        fd = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return self._lustre.key_of(fd)
+        finally:
+            os.close(fd)
+
+
+def connect(name: str, users: Mapping[str, str], roots: Sequence[Root]) -> ChangelogSources:
+    """The source for directories on Lustre; closed, but tried.
+
+    Args:
+        name: of the device.
+        users: see `ChangelogSources`.
+        roots: what to watch, all on one file system.
+
+    Raises:
+        SourceUnavailableError: it does not work here.
+    """
+    full_name = f"changelog:{name}"
+    try:
+        lustre = client.connect(roots[0].path)
+    except LustreError as error:
+        raise SourceUnavailableError(full_name, str(error)) from error
+    source = ChangelogSources(full_name, lustre, users, roots)
+    source.probe()
+    return source

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+
+import pytest
+from tests.lustres import QUICK, Watched, read_all
+
+from lustack.lustre import client
+from lustack.lustre.errors import ChangelogError, NotLustreError
+from lustack.mapping.names import RelPath
+from lustack.sync.events import NameChanged, TreeChanged
+from lustack.sync.sources import changelogs
+from lustack.sync.sources.changelogs import ChangelogSources
+from lustack.sync.sources.protocol import SourceLostError, SourceUnavailableError
+from lustack.sync.sources.roots import Root
+
+MDTS = ("lustre-MDT0000", "lustre-MDT0001")
+
+
+@pytest.fixture
+def watched(tmp_path):
+    watched = Watched(tmp_path, mdts=2)
+    yield watched
+    watched.close()
+
+
+@pytest.fixture
+def source(watched):
+    source = ChangelogSources("changelog:d1", watched.lustre, watched.users, list(watched.roots.values()), QUICK)
+    yield source
+    source.close()
+
+
+def paths_of(events):
+    return {event.path for event in events}
+
+
+def test_what_happens_on_every_mdt_is_reported(watched, source):
+    source.open(None)
+    watched.lustre.mkdir(b"device/far", 1)
+    watched.lustre.write(b"device/far/f", b"x")
+    watched.lustre.write(b"device/g", b"x")
+    events, _ = read_all(source, 0.3)
+    assert paths_of(events) == {b"far", b"far/f", b"g"}
+
+
+def test_each_mdt_is_cleared_as_far_as_it_was_acknowledged(watched, source):
+    source.open(None)
+    watched.lustre.mkdir(b"device/far", 1)
+    watched.lustre.write(b"device/g", b"x")
+    _, last = read_all(source, 0.3)
+    source.acknowledge(last.position)
+    assert [watched.log(index).records for index in (0, 1)] == [{}, {}]
+    source.close()
+    source.acknowledge(last.position)
+    source.acknowledge(json.dumps({"lustre-MDT0007": "1:1:00"}))
+
+
+def test_after_a_restart_every_mdt_goes_on_where_it_was(watched, source):
+    source.open(None)
+    watched.lustre.mkdir(b"device/far", 1)
+    _, first = read_all(source, 0.3)
+    watched.lustre.write(b"device/far/f", b"x")
+    watched.lustre.write(b"device/g", b"x")
+    source.close()
+    source.open(first.position)
+    assert paths_of(read_all(source, 0.3)[0]) == {b"far/f", b"g"}
+
+
+def test_a_directory_that_moved_on_another_mdt_is_where_it_is_now(watched, source):
+    lustre = watched.lustre
+    lustre.mkdir(b"device/far", 1)
+    lustre.mkdir(b"device/a")
+    source.open(None)
+    lustre.write(b"device/a/f", b"x")
+    read_all(source, 0.3)
+    lustre.rename(b"device/a", b"device/far/a")
+    lustre.write(b"device/far/a/g", b"x")
+    events, _ = read_all(source, 0.3)
+    assert NameChanged(RelPath(b"far/a/g"), is_new=True) in events
+    assert paths_of(each for each in events if isinstance(each, TreeChanged)) <= {b"a", b"far/a"}
+
+
+def test_a_loss_on_one_mdt_is_a_loss(watched, source):
+    source.open(None)
+    watched.lustre.write(b"device/f", b"x")
+    read_all(source, 0.3)
+    watched.log().last_index += 1
+    watched.lustre.write(b"device/g", b"x")
+    with pytest.raises(SourceLostError, match="after 2 comes 4"):
+        read_all(source, 1.0)
+    with pytest.raises(SourceLostError):
+        source.read(0.0)
+
+
+def test_an_mdt_more_or_less_is_a_loss(watched, source):
+    source.open(None)
+    watched.lustre.write(b"device/f", b"x")
+    _, last = read_all(source, 0.3)
+    position = json.loads(last.position)
+    assert set(position) == set(MDTS)
+    del position[MDTS[1]]
+    with pytest.raises(SourceLostError, match=r"MDT0001.* now"):
+        source.open(json.dumps(position))
+    assert source.read(0.0) is None
+
+
+def test_an_mdt_without_a_user_of_ours_is_refused_with_the_remedy(watched):
+    users = {MDTS[0]: "cl1"}
+    source = ChangelogSources("changelog:d1", watched.lustre, users, [])
+    for attempt in (source.probe, lambda: source.open(None)):
+        with pytest.raises(SourceUnavailableError, match="for lustre-MDT0001; `lustack sync register`"):
+            attempt()
+
+
+def test_a_machine_without_changelogs_is_refused(watched):
+    watched.lustre.logs.clear()
+    with pytest.raises(SourceUnavailableError, match="no changelog on this machine"):
+        ChangelogSources("changelog:d1", watched.lustre, {}, []).probe()
+
+
+def test_trying_it_loses_nothing(watched, source):
+    watched.lustre.write(b"device/f", b"x")
+    source.probe()
+    assert len(watched.log().records) == 2
+    watched.log(1).faults.append(ChangelogError(MDTS[1], "busy"))
+    with pytest.raises(SourceUnavailableError, match="busy"):
+        source.probe()
+
+
+def test_an_mdt_that_does_not_answer_leaves_nothing_open(watched, source):
+    watched.log(1).faults.append(ChangelogError(MDTS[1], "busy"))
+    with pytest.raises(SourceUnavailableError, match="busy"):
+        source.open(None)
+    assert source.read(0.0) is None
+
+
+def test_a_root_that_is_gone_cannot_be_watched(watched, tmp_path):
+    source = ChangelogSources("changelog:d1", watched.lustre, watched.users, [Root(str(tmp_path / "absent"))])
+    with pytest.raises(SourceUnavailableError, match="No such file"):
+        source.open(None)
+
+
+def test_what_nobody_takes_waits_in_the_log(watched, source):
+    source.open(None)
+    for number in range(50):
+        watched.lustre.write(b"device/%d" % number, b"x")
+        time.sleep(0.002)
+    assert len(source._waiting) <= 2
+    assert len(paths_of(read_all(source, 0.3)[0])) == 50
+
+
+def test_closing_ends_who_waits_and_who_hands_over(watched, source):
+    source.open(None)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(source.read(60.0)))
+    thread.start()
+    time.sleep(0.05)
+    source.close()
+    thread.join(5.0)
+    assert found == [None]
+    source.open(None)
+    for number in range(3):
+        watched.lustre.write(b"device/%d" % number, b"x")
+        time.sleep(0.05)
+    source.close()
+
+
+def test_a_directory_on_lustre_is_connected(watched, monkeypatch, tmp_path):
+    roots = list(watched.roots.values())
+    with pytest.raises(SourceUnavailableError, match="is not on a Lustre"):
+        changelogs.connect("d1", {}, [Root("/proc")])
+    monkeypatch.setattr(client, "connect", lambda path: watched.lustre)
+    found = changelogs.connect("d1", watched.users, roots)
+    assert found.name == "changelog:d1"
+    assert found.guarantees.complete
+    assert os.path.isdir(roots[0].path)
+    monkeypatch.setattr(watched.lustre, "key_of", _refuse)
+    with pytest.raises(SourceUnavailableError):
+        changelogs.connect("d1", watched.users, roots)
+
+
+def _refuse(fd):
+    raise NotLustreError("x")
