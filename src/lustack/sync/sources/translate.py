@@ -27,6 +27,7 @@ EVERYTHING: Final = TreeChanged(RelPath(b""))
 _ITSELF: Final = b"."
 _WRITING: Final = CREATE | MODIFY
 _DONE: Final = CLOSE_WRITE | DELETE
+_CAME: Final = CREATE | DELETE
 # Files whose links changed while the queue was not empty; with more of them no name is called new until it is.
 _MOST_LINKED: Final = 100_000
 
@@ -51,8 +52,9 @@ class Translator:
             changes: as `fanotify.parse` gives them.
             is_all: nothing was left unread.
         """
-        self._linked.update(change.target for change in changes if not change.directory)
+        self._linked.update(target for _, directory, _, target, _, _ in changes if not directory)
         events: list[Event] = []
+        add, new = events.append, tuple.__new__
         last = base = None
         for change in changes:
             mask, directory, name, target, _, _ = change
@@ -65,9 +67,10 @@ class Translator:
             if directory != last:
                 last, base = directory, self._directories.base(directory)
             if base is not None and not is_ours(base, name):
-                is_open = mask & _WRITING and not mask & _DONE and target not in self._linked
-                is_new = is_all and mask & CREATE and not mask & DELETE and not self._may_be_linked(target)
-                events.append(NameChanged(RelPath(base + name), bool(is_open), bool(is_new)))
+                is_open = bool(mask & _WRITING) and not mask & _DONE and target not in self._linked
+                is_new = is_all and mask & _CAME == CREATE and not self._may_be_linked(target)
+                # Half the price of calling the class.
+                add(new(NameChanged, (base + name, is_open, is_new, False)))
         self._forget_links(is_all=is_all)
         if self._directories.take_doubt():
             events.append(EVERYTHING)
