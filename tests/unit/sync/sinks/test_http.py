@@ -2,16 +2,16 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from lustack.sync.sinks.http import Answer, Connections, Node, NodeError, Request
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     """Echoes what was asked; closes the connection when it is told to."""
 
     protocol_version = "HTTP/1.1"
@@ -39,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
         found.asked = []
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
