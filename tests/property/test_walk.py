@@ -15,6 +15,7 @@ from tests.listings import KEY, Playground
 
 from lustack.mapping import layout, names
 from lustack.swift import placement
+from lustack.swift.device import Device
 from lustack.sync.locate import Locator
 from lustack.sync.walk import Walk
 
@@ -61,15 +62,12 @@ def made(tree: list[tuple[str, Path]]):
 
 def found_by_server(root: Path, name: str) -> int | None:
     """The inode that the object server would serve."""
-    fd = os.open(root, os.O_PATH)
-    try:
-        found = placement.find(fd, placement.Key(KEY.account, KEY.container, name))
+    with Device(str(root)).home(KEY.account, KEY.container) as home:
+        found = placement.find(home, placement.Key(KEY.account, KEY.container, name))
         if found is None:
             return None
         os.close(found.fd)
         return found.status.st_ino
-    finally:
-        os.close(fd)
 
 
 def found_by_daemon(observer, name: str, places) -> int | None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import json
@@ -14,7 +15,10 @@ import pytest
 from lustack.cli import serve
 from lustack.errors import ConfigurationError
 from lustack.server import topology
+from lustack.server.errors import StoppedError
 from lustack.server.topology import Assigned, Host, Ports, User
+
+STOPPED_EARLY = 1
 
 
 def parse(*arguments):
@@ -32,6 +36,39 @@ def served():
     host = Host("/data with blank", "/data.state")
     assigned = Assigned(Ports(8080, 1, 2, 3, 4, 5), "x", "y")
     return types.SimpleNamespace(host=host, access=topology.access(host, assigned))
+
+
+@pytest.fixture
+def running(monkeypatch, served):
+    """What serves when the command runs: nothing; the hosts that were asked for, and how often each was kept."""
+    hosts = []
+
+    @contextlib.contextmanager
+    def run(host, report, stop):
+        assert not stop.is_set()
+        if host.port == STOPPED_EARLY:
+            raise StoppedError
+        hosts.append(host)
+        yield served
+
+    served.keep = lambda stop: hosts.append(stop.is_set())
+    monkeypatch.setattr(serve.instance, "running", run)
+    return hosts
+
+
+@pytest.mark.parametrize("option", ["--json", "--socket"])
+def test_it_says_how_to_reach_it_and_serves_until_somebody_stops_it(running, served, capsys, tmp_path, option):
+    assert serve.run(parse(str(tmp_path / "d"), option)) == 0
+    assert [running[0].directory, running[1:]] == [str(tmp_path / "d"), [False]]
+    out, err = capsys.readouterr()
+    expected = serve.render_json(served) if option == "--json" else serve.render_text(served)
+    assert (out, err) == (expected + "\n", "lustack: stopping\n")
+
+
+def test_stopped_before_it_is_ready_it_says_so(running, capsys, tmp_path):
+    assert serve.run(parse(str(tmp_path / "d"), "--port", str(STOPPED_EARLY))) == 0
+    assert running == []
+    assert capsys.readouterr() == ("", f"lustack: {StoppedError()}\n")
 
 
 def test_the_state_lies_beside_the_directory_whatever_that_is_called(tmp_path, monkeypatch):
