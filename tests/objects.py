@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from swift.common import storage_policy, utils
-from swift.common.concurrency import tpool
+from swift.common.concurrency import sleep, tpool
 from swift.common.exceptions import DiskFileNotExist
 from swift.common.swob import Request, Response
 from swift.common.utils import Timestamp
@@ -120,6 +120,7 @@ class Objects:
             writer.open()
             if body:
                 writer.write(body)
+            sleep()  # what it began gets its turn
             yield writer
         finally:
             writer.close()

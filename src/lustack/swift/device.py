@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One device: its root, its locks, its attributes, and where each of its containers is."""
+"""One device: its root, locks, attributes, the threads that wait for it, and where each of its containers is."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lustack.errors import LustackError
 from lustack.exports.roots import open_export, takes_trusted
 from lustack.exports.table import Reader
 from lustack.mapping import layout, names
 from lustack.posix.tree import make_directories, open_beneath, open_root, proc_path
 from lustack.posix.xattrs import AttributeStore, Sidecars
 from lustack.swift.attributes import Attributes
+from lustack.swift.calls import Bounds, Calls
 from lustack.swift.ordering import Locks
+from lustack.swift.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +29,26 @@ if TYPE_CHECKING:
     from lustack.swift.placement import Key
 
 _PROBE = "trusted.lustack.probe"
+_PATIENCE_S = 2
+"""How long no look may come back, while all threads wait, before newcomers are sent away."""
+
+_DEFAULTS = Settings()
+_LOGGER = logging.getLogger(__name__)
+
+
+class DeviceMissingError(LustackError):
+    """A device is not mounted, or its directory is not there.
+
+    Attributes:
+        path: of its root.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} is not there, or not mounted"
 
 
 @dataclass(frozen=True)
@@ -71,22 +95,41 @@ class Home:
 class Device:
     """A device that holds readable objects. Thread-safe."""
 
-    def __init__(self, path: str, warn: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        path: str,
+        settings: Settings = _DEFAULTS,
+        logger: Any = _LOGGER,
+        is_there: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Opens nothing yet.
 
         Args:
             path: the device root; the operator may have made it a symbolic link.
-            warn: takes a sentence for the log.
+            settings: of its policy.
+            logger: Swift's logger.
+            is_there: whether the device is what it should be, mounted above all; asks the file system.
         """
         self.path = path
-        self.exports = Reader(warn)
+        self.exports = Reader(logger.warning)
+        self._is_there = is_there
+        deadline_s, threads = settings.deadline_s, settings.threads
+        self.looks = Calls(path, logger, Bounds(threads, deadline_s, min(_PATIENCE_S, deadline_s)))
+        # To sync much takes long and is no stall.
+        self.changes = Calls(path, logger, Bounds(threads, deadline_s, deadline_s))
         self.locks = Locks()
         self.sidecars = Sidecars(self._open_sidecars)
         self._attributes: Attributes | None = None
 
     @contextmanager
     def root(self) -> Iterator[int]:
-        """An O_PATH descriptor of the root as it is now: it may be unmounted and mounted again meanwhile."""
+        """An O_PATH descriptor of the root as it is now: it may be unmounted and mounted again meanwhile.
+
+        Raises:
+            DeviceMissingError: it is not mounted now.
+        """
+        if not self._is_there():
+            raise DeviceMissingError(self.path)
         fd = open_root(self.path)
         try:
             yield fd

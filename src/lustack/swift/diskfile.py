@@ -13,16 +13,16 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from swift.common.concurrency import tpool
 from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
 from swift.common.utils import Timestamp
 
 from lustack.mapping.view import ObjectView, Origin, with_etag
 from lustack.posix.tree import reopen
 from lustack.swift import attributes, faults, removal
+from lustack.swift.calls import StalledError
 from lustack.swift.ordering import read_tombstone, write_tombstone_if_room
 from lustack.swift.placement import Found, Key, find
-from lustack.swift.reader import PosixDiskFileReader
+from lustack.swift.reader import PosixDiskFileReader, Source
 from lustack.swift.writer import PosixDiskFileWriter
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from lustack.swift.manager import PosixDiskFileManager
 
 _NS = 1_000_000_000
+_FEW_BYTES = 65536
+"""An object up to this size is read whole when it is opened: one call of a thread for all of a GET."""
+
 _MOST_PLACES = 8
 """How many places of one object a DELETE removes: a job could make one after the other."""
 
@@ -56,7 +59,7 @@ class PosixDiskFile:
         self._open_expired = open_expired
         self._view: ObjectView | None = None
         self._merged: dict[str, Any] | None = None
-        self._fd = -1
+        self._source: Source | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key}>"
@@ -154,17 +157,16 @@ class PosixDiskFile:
         meta = self._opened().meta
         return None if meta is None else attributes.to_http(meta)
 
-    def reader(self, *, keep_cache: bool = False, cooperative_period: int = 0, **_: Any) -> PosixDiskFileReader:
-        """The body; it takes the descriptor over."""
-        fd, self._fd = self._fd, -1
-        size = self.content_length
-        return PosixDiskFileReader(
-            fd,
-            size,
-            chunk_bytes=self.manager.disk_chunk_size,
-            cooperative_period=cooperative_period,
-            keep_cache=keep_cache or size < self.manager.keep_cache_size,
-        )
+    def reader(self, **_: Any) -> PosixDiskFileReader:
+        """The body; it takes what `open` opened.
+
+        Raises:
+            DiskFileNotOpen: `open` did not come before, or somebody has taken it.
+        """
+        source, self._source = self._source, None
+        if source is None:
+            raise DiskFileNotOpen
+        return PosixDiskFileReader(source, self.content_length, chunk_bytes=self.manager.read_bytes)
 
     def writer(self, size: int | None = None) -> PosixDiskFileWriter:
         """Begins an upload.
@@ -191,7 +193,7 @@ class PosixDiskFile:
         """
         headers = attributes.to_native(metadata)
         with faults.writing(self.logger, str(self.key)):
-            if not tpool.execute(self._write_meta, headers):
+            if not self.device.changes.line().run(self._write_meta, headers):
                 raise faults.http_error("404 Not Found", "The object was removed meanwhile.")
 
     def delete(self, timestamp: Any) -> None:
@@ -204,7 +206,7 @@ class PosixDiskFile:
             HTTPException: the file system fails.
         """
         with faults.writing(self.logger, str(self.key)):
-            tpool.execute(self._delete, Timestamp(timestamp).internal)
+            self.device.changes.line().run(self._delete, Timestamp(timestamp).internal)
 
     def home(self) -> AbstractContextManager[Home]:
         """Where the objects of its container are."""
@@ -217,9 +219,9 @@ class PosixDiskFile:
         return max(deleted, written)
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
 
     def _opened(self) -> ObjectView:
         if self._view is None:
@@ -227,22 +229,35 @@ class PosixDiskFile:
         return self._view
 
     def _load(self, current_time: Any, *, keep_open: bool) -> None:
+        self._close()
         self._view = self._merged = None
         now = time.time() if current_time is None else float(current_time)
-        with faults.reading(self.logger, str(self.key)), self.home() as home:
-            found = find(home, self.key)
-            if found is None:
-                raise self._missing(home.root_fd)
+        opened: list[int] = []
+        line = self.device.looks.line()
+        with faults.reading(self.logger, str(self.key)):
             try:
-                view = self._describe(home, found, min(now, time.time()))
-                if keep_open:
-                    self._fd = reopen(found.fd, os.O_RDONLY | os.O_NONBLOCK)
-            finally:
-                os.close(found.fd)
+                view, content = line.run(self._look, min(now, time.time()), opened if keep_open else None)
+            except StalledError:
+                line.finish(_close_all, opened)
+                raise
+        if keep_open:
+            self._source = Source(line, opened.pop() if opened else -1, content)
         for problem in view.problems:
             self.logger.warning("%s: %s. It is served as a bare file.", self.key, problem)
         self._view = view
         self._refuse_expired(now)
+
+    def _look(self, now: float, opened: list[int] | None) -> tuple[ObjectView, bytes]:
+        """In a thread: the object as it is, and its bytes if they are wanted and few, else its descriptor."""
+        with self.home() as home:
+            found = find(home, self.key)
+            if found is None:
+                raise self._missing(home.root_fd)
+            try:
+                view = self._describe(home, found, now)
+                return view, b"" if opened is None else _open_or_read(found, view, opened)
+            finally:
+                os.close(found.fd)
 
     def _refuse_expired(self, now: float) -> None:
         delete_at = self.get_metadata().get("X-Delete-At")
@@ -329,6 +344,25 @@ class PosixDiskFile:
         with suppress(FileNotFoundError):
             # A job was quicker.
             removal.remove_place(home, found)
+
+
+def _open_or_read(found: Found, view: ObjectView, opened: list[int]) -> bytes:
+    """The bytes of an object that has few; else none, and a descriptor is put into `opened`."""
+    size_bytes = int(view.data["Content-Length"])
+    if not size_bytes:
+        return b""
+    opened.append(reopen(found.fd, os.O_RDONLY | os.O_NONBLOCK))
+    if size_bytes > _FEW_BYTES:
+        return b""
+    try:
+        return os.pread(opened[0], size_bytes, 0)
+    finally:
+        _close_all(opened)
+
+
+def _close_all(opened: list[int]) -> None:
+    while opened:
+        os.close(opened.pop())
 
 
 def _hash_small(found: Found) -> str | None:

@@ -8,6 +8,8 @@
 | ENOENT, ESTALE, ENXIO           | 404 when reading, 503 when writing (the tree changed meanwhile)     |
 | ENOTDIR, ELOOP, EXDEV, EISDIR, EEXIST | 404 when reading, 403 when writing (see below)                |
 | the directory of an export is not there, or the table of exports is damaged | 503: nothing is gone |
+| nothing, for too long           | 503 with Retry-After                                                |
+| that the device is not mounted  | 507, which a proxy makes a 503                                      |
 | anything else, EIO for one      | 500 without a traceback, and an ERROR line in the log               |
 
 A stock proxy shuts a node out for a minute when it answers 507, and tells the client 503. With one shared file
@@ -23,15 +25,17 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from swift.common.exceptions import DiskFileNotExist, DiskFileXattrNotSupported
+from swift.common.exceptions import DiskFileDeviceUnavailable, DiskFileNotExist, DiskFileXattrNotSupported
 from swift.common.swob import HTTPException
 
 from lustack.exports.errors import ExportMissingError
 from lustack.mapping.exports import ExportsDamagedError
 from lustack.posix.errors import XattrUnsupportedError
+from lustack.swift.calls import StalledError
+from lustack.swift.device import DeviceMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 NO_ROOM_STATUS = "413 Insufficient Storage"
 """What the object server answers when there is no room; its reason is the mark."""
@@ -43,9 +47,17 @@ _IN_THE_WAY = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EISDIR, 
 _GONE = _CHANGED | _IN_THE_WAY
 
 
-def http_error(status: str, text: str) -> HTTPException:
+RETRY_AFTER_S = 10
+"""When a client may ask again that met a file system which does not answer."""
+
+
+class UnavailableError(DiskFileDeviceUnavailable, DiskFileXattrNotSupported):
+    """The device is not there. The object server expects the first when it gets a disk file, the second later."""
+
+
+def http_error(status: str, text: str, headers: Mapping[str, str] | None = None) -> HTTPException:
     """An answer that ends a request, as an exception that the object server passes on."""
-    return HTTPException(status=status, body=text + "\n", content_type="text/plain")
+    return HTTPException(status=status, body=text + "\n", content_type="text/plain", headers=headers)
 
 
 @contextmanager
@@ -57,13 +69,8 @@ def reading(logger: Any, name: str) -> Iterator[None]:
         name: the object, for the log.
     """
     try:
-        yield
-    except XattrUnsupportedError as error:
-        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
-        raise DiskFileXattrNotSupported(str(error)) from error
-    except (ExportMissingError, ExportsDamagedError) as error:
-        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
-        raise out_of_reach() from error
+        with _device(logger, name):
+            yield
     except OSError as error:
         if error.errno in _GONE:
             raise DiskFileNotExist from error
@@ -79,13 +86,8 @@ def writing(logger: Any, name: str) -> Iterator[None]:
         name: the object, for the log.
     """
     try:
-        yield
-    except XattrUnsupportedError as error:
-        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
-        raise DiskFileXattrNotSupported(str(error)) from error
-    except (ExportMissingError, ExportsDamagedError) as error:
-        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
-        raise out_of_reach() from error
+        with _device(logger, name):
+            yield
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise http_error(NO_ROOM_STATUS, "The file system has no room left, or a quota is reached.") from error
@@ -101,6 +103,24 @@ def writing(logger: Any, name: str) -> Iterator[None]:
 def out_of_reach() -> HTTPException:
     """What is said of an object that nobody can look for now."""
     return http_error("503 Service Unavailable", "The directory of this container is out of reach. Try again later.")
+
+
+@contextmanager
+def _device(logger: Any, name: str) -> Iterator[None]:
+    """Translates what is wrong with the device as such."""
+    try:
+        yield
+    except XattrUnsupportedError as error:
+        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
+        raise DiskFileXattrNotSupported(str(error)) from error
+    except (ExportMissingError, ExportsDamagedError) as error:
+        logger.error("%s: %s", name, error)  # noqa: TRY400 - the sentence says it, no traceback
+        raise out_of_reach() from error
+    except DeviceMissingError as error:
+        raise UnavailableError(str(error)) from error
+    except StalledError as error:
+        text = "The file system does not answer. Try again."
+        raise http_error("503 Service Unavailable", text, {"Retry-After": str(RETRY_AFTER_S)}) from error
 
 
 def _other(error: OSError, logger: Any, name: str) -> HTTPException:

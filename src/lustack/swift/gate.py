@@ -3,15 +3,16 @@
 
 Rule 1: a request for an object of an ordinary container costs a look-up in memory. The file system is asked at most
 every `FRESH_S` seconds, in Swift's thread pool.
+Rule 2: a file system that does not answer holds up nobody here: what was known stays, and the object server, which has
+to ask it, says what is the matter.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from swift.common.concurrency import tpool
 from swift.common.storage_policy import POLICIES
 
 from lustack.exports.errors import ExportMissingError
@@ -19,12 +20,16 @@ from lustack.exports.roots import open_export, opened_device
 from lustack.exports.table import FRESH_S, Reader
 from lustack.mapping.exports import Exports, ExportsDamagedError
 from lustack.swift import faults
+from lustack.swift.calls import Bounds, Calls, StalledError
 from lustack.swift.policies import is_ours, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lustack.mapping.exports import Export
+
+_BOUNDS = Bounds(places=2, deadline_s=0.5, patience_s=0.2)
+_Known = TypeVar("_Known")
 
 
 class Gate:
@@ -45,6 +50,8 @@ class Gate:
         self._swift_dir = swift_dir
         self._logger = logger
         self._monotonic_s = monotonic_s
+        self._calls = Calls("exports", logger, _BOUNDS)
+        self._known: dict[str, Exports] = {}
         self._readers: dict[str, Reader] = {}
         self._checked: dict[str, tuple[float, str]] = {}
 
@@ -76,7 +83,7 @@ class Gate:
         checked_s, problem = self._checked.get(export.mark, (-FRESH_S, ""))
         now_s = self._monotonic_s()
         if now_s - checked_s >= FRESH_S:
-            before, problem = problem, tpool.execute(_problem, export)
+            before, problem = problem, self._ask(problem, _problem, export)
             self._checked[export.mark] = (now_s, problem)
             if problem and problem != before:
                 self._logger.error("/%s/%s: %s", account, container, problem)
@@ -97,8 +104,15 @@ class Gate:
             reader = self._readers[root] = Reader(self._logger.warning, self._monotonic_s)
         found = reader.fresh()
         if found is None:
-            found = tpool.execute(_read, reader, root)
+            found = self._known[root] = self._ask(self._known.get(root, Exports()), _read, reader, root)
         return found
+
+    def _ask(self, known: _Known, call: Callable[..., _Known], *args: Any) -> _Known:
+        """What a call says, or what was known when it does not answer."""
+        try:
+            return self._calls.line().run(call, *args)
+        except StalledError:
+            return known
 
 
 def _read(reader: Reader, root: str) -> Exports:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from swift.common.exceptions import DiskFileDeviceUnavailable, DiskFileNotExist
+from swift.common.exceptions import DiskFileNotExist
 from swift.common.storage_policy import REPL_POLICY
 from swift.common.utils import Timestamp, hash_path
 from swift.obj.diskfile import BaseDiskFileManager, get_async_dir, get_tmp_dir, write_pickle
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _SUFFIX_LENGTH = 3
 """Swift sorts asynchronous updates by the last digits of the hash. Source: swift/obj/diskfile.py:1494."""
+
+_READ_BYTES = 256 * 1024
+"""How much one call reads, unless Swift's `disk_chunk_size` is set: each call is an errand of a thread."""
 
 
 class PosixDiskFileManager(BaseDiskFileManager):
@@ -50,26 +53,23 @@ class PosixDiskFileManager(BaseDiskFileManager):
         super().__init__(conf, logger)
         self.settings = Settings.from_conf(conf)
         self._devices: dict[str, Device] = {}
+        self.read_bytes = self.disk_chunk_size if "disk_chunk_size" in conf else _READ_BYTES
 
     def get_diskfile(self, device: str, partition: Any, *path: Any, **kwargs: Any) -> PosixDiskFile:
-        """The disk file of an object; its partition plays no part.
+        """The disk file of an object; its partition plays no part. Asks the file system nothing.
 
         Args:
             device: name of the device.
             partition: of the ring.
             path: account, container, object and the policy, as Swift passes them.
             kwargs: `open_expired` counts, the rest is for other disk files.
-
-        Raises:
-            DiskFileDeviceUnavailable: the device is not mounted.
         """
-        root = self.get_dev_path(device)
-        if not root:
-            raise DiskFileDeviceUnavailable
+        root = os.path.join(self.devices, device)
         account, container, name = path[:3]
         opened = self._devices.get(root)
         if opened is None:
-            opened = self._devices.setdefault(root, Device(root, self.logger.warning))
+            opened = Device(root, self.settings, self.logger, lambda: bool(self.get_dev_path(device)))
+            self._devices[root] = opened
         open_expired = bool(kwargs.get("open_expired"))
         return PosixDiskFile(self, opened, Key(account, container, name), open_expired=open_expired)
 

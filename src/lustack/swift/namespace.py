@@ -23,9 +23,8 @@ Names that would reach `.lustack/` need no rule here: `lustack.mapping.names` gi
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from swift.common.concurrency import tpool
 from swift.common.storage_policy import POLICIES
 from swift.common.swob import HTTPConflict, HTTPException, HTTPServiceUnavailable, Request, wsgi_to_str
 from swift.common.utils import get_logger
@@ -34,6 +33,7 @@ from swift.proxy.controllers.base import get_container_info
 from lustack.errors import ConfigurationError
 from lustack.mapping import names
 from lustack.swift import containers, faults
+from lustack.swift.calls import Bounds, Calls
 from lustack.swift.gate import Gate
 from lustack.swift.policies import is_ours, root_of
 
@@ -46,6 +46,8 @@ _NO_ROOM_FOR_S3 = "413 Request Entity Too Large"
 _HASHED_AFTER_S = "10"
 _EXPORT = "This container is a directory that an administrator exports; `lustack export remove` ends that.\n"
 _EXPORTS = "Containers of this account are directories that an administrator exports (`lustack export list`).\n"
+_BOUNDS = Bounds(places=2, deadline_s=30, patience_s=5)
+_Result = TypeVar("_Result")
 _CONFLICT = "The directory of this container is not empty: {} is in it, listed or not. Remove it first.\n"
 
 
@@ -65,6 +67,7 @@ class NamespaceMiddleware:
         """
         self.app = app
         self.logger = logger or get_logger(conf, log_route="namespace")
+        self._calls: dict[str, Calls] = {}
         self.devices = conf.get("devices", "/srv/node")
         self.swift_dir = conf.get("swift_dir", "/etc/swift")
         if not self.devices.startswith("/"):
@@ -118,7 +121,7 @@ class NamespaceMiddleware:
         if root is None or self.gate.find(account, container):
             return response
         with faults.writing(self.logger, f"/{account}/{container}"):
-            tpool.execute(containers.make, root, names.container_path(account, container))
+            self._run(root, containers.make, names.container_path(account, container))
         return response
 
     def _delete(self, request: Request, account: str, container: str) -> Any:
@@ -132,7 +135,7 @@ class NamespaceMiddleware:
             return HTTPConflict(request=request, body=_EXPORT.encode(), content_type="text/plain")
         path = names.container_path(account, container)
         with faults.writing(self.logger, f"/{account}/{container}"):
-            found = tpool.execute(containers.first_object, root, path)
+            found = self._run(root, containers.first_object, path)
         if found is not None:
             return HTTPConflict(
                 request=request,
@@ -141,7 +144,8 @@ class NamespaceMiddleware:
             )
         response = request.get_response(self.app)
         if response.is_success:
-            tpool.execute(self._remove, root, path)
+            with faults.writing(self.logger, f"/{account}/{container}"):
+                self._run(root, self._remove, path)
         return response
 
     def _delete_account(self, request: Request, account: str) -> Any:
@@ -152,6 +156,12 @@ class NamespaceMiddleware:
         if self.gate.has_exports(account):
             return HTTPConflict(request=request, body=_EXPORTS.encode(), content_type="text/plain")
         return self.app
+
+    def _run(self, root: str, call: Callable[..., _Result], path: bytes) -> _Result:
+        """Runs a call for a container's directory in one of the few threads that each device has for them."""
+        if root not in self._calls:
+            self._calls[root] = Calls(root, self.logger, _BOUNDS)
+        return self._calls[root].line().run(call, root, path)
 
     def _denied(self, request: Request) -> Any:
         """What the authorisation says, before anybody learns what is in the directory."""

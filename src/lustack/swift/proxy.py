@@ -27,6 +27,7 @@ from swift.common.http import (
     HTTP_PARTIAL_CONTENT,
     HTTP_PRECONDITION_FAILED,
     HTTP_REQUEST_TIMEOUT,
+    HTTP_SERVICE_UNAVAILABLE,
     is_success,
 )
 from swift.common.storage_policy import POLICIES
@@ -38,6 +39,7 @@ from swift.proxy.server import Application, parse_per_policy_config
 
 from lustack.swift import embedded
 from lustack.swift.embedded import Answer, Upload
+from lustack.swift.faults import RETRY_AFTER_S
 from lustack.swift.policies import is_ours
 
 if TYPE_CHECKING:
@@ -126,7 +128,11 @@ class FileObjectController(ReplicatedObjectController):
         """What the proxy says when a single object server answered this: 503 for what only a server can mend."""
         headers = [answer.headers] if with_headers else None
         kind = f"{self.server_type} {req.method}"
-        return self.best_response(req, [answer.status], [answer.reason], [answer.read()], kind, headers=headers)
+        body = answer.read()
+        response = self.best_response(req, [answer.status], [answer.reason], [body], kind, headers=headers)
+        if response.status_int == HTTP_SERVICE_UNAVAILABLE:
+            response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return response
 
 
 def _found(req: Any, answer: Answer) -> Response:

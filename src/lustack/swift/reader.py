@@ -3,95 +3,151 @@
 
 Rule 1: exactly as many bytes as Content-Length said, or fewer and a broken connection: a job may be writing.
 Rule 2: a read never moves, marks or repairs a file. There is no quarantine.
+Rule 3: no read and no close waits in the event loop.
+Rule 4: the page cache is the kernel's business: jobs on this node may need what is in it.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from swift.common.swob import multi_range_iterator
-from swift.common.utils import CooperativeIterator, drop_buffer_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DROP_CACHE_WINDOW = 1024 * 1024
-"""Bytes between two hints to the page cache. Source: swift/obj/diskfile.py:98."""
+    from lustack.swift.calls import Line
+
+
+class Source:
+    """Where the bytes come from: the descriptor of a file, or all of them where they are few."""
+
+    def __init__(self, line: Line, fd: int, content: bytes = b"") -> None:
+        """Takes over.
+
+        Args:
+            line: for the calls.
+            fd: of the file, -1 if all of it is in `content`.
+            content: the bytes.
+        """
+        self.fd = fd
+        self.line = line
+        self._content = content
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Some bytes, fewer where the file ends.
+
+        Raises:
+            OSError: of pread(2).
+            StalledError: it takes too long.
+        """
+        if self.fd < 0:
+            return self._content[start:stop]
+        return self.line.run(os.pread, self.fd, stop - start, start)
+
+    def close(self) -> None:
+        """Closes the descriptor when no thread uses it any more; a second time does nothing."""
+        fd, self.fd = self.fd, -1
+        self._content = b""
+        if fd >= 0:
+            self.line.finish(os.close, fd)
+
+    def __del__(self) -> None:
+        # A request that ends in order has closed it; here nobody can wait.
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Span:
+    """Some bytes of an object, one chunk after the other. Closes the source at its end, or earlier when it is told."""
+
+    def __init__(self, source: Source, start: int, stop: int, chunk_bytes: int) -> None:
+        """Reads nothing yet.
+
+        Args:
+            source: where the bytes come from.
+            start: of the first byte.
+            stop: behind the last one.
+            chunk_bytes: how many to read at once.
+        """
+        self.source = source
+        self.position = start
+        self.stop = stop
+        self._chunk_bytes = chunk_bytes
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        end = min(self.position + self._chunk_bytes, self.stop)
+        chunk = self.source.read(self.position, end) if self.position < end else b""
+        if not chunk:
+            self.close()
+            raise StopIteration
+        self.position += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Closes the source."""
+        self.source.close()
+
+
+class _Part(Span):
+    """One of several ranges: the others still need the source."""
+
+    def close(self) -> None:
+        """Leaves the source open."""
+
+
+class _Document:
+    """Several ranges as multipart/byteranges."""
+
+    def __init__(self, chunks: Iterator[bytes], source: Source) -> None:
+        self._chunks = chunks
+        self._source = source
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        self._source.close()
 
 
 class PosixDiskFileReader:
-    """The body of a GET. Owns the descriptor and closes it at its end."""
+    """The body of a GET. Owns the source and closes it at its end."""
 
-    def __init__(
-        self, fd: int, size_bytes: int, *, chunk_bytes: int, cooperative_period: int, keep_cache: bool
-    ) -> None:
-        self._fd = fd
+    def __init__(self, source: Source, size_bytes: int, *, chunk_bytes: int) -> None:
+        self._source = source
         self._size_bytes = size_bytes
         self._chunk_bytes = chunk_bytes
-        self._cooperative_period = cooperative_period
-        self._keep_cache = keep_cache
-        self._is_one_of_many = False
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._cooperative(0, self._size_bytes)
+    def __iter__(self) -> Span:
+        return self.app_iter_range(0, self._size_bytes)
 
-    def app_iter_range(self, start: int | None, stop: int | None) -> Iterator[bytes]:
+    def app_iter_range(self, start: int | None, stop: int | None) -> Span:
         """The bytes from `start` to before `stop`, to the ends where they are None."""
-        return self._cooperative(start or 0, self._size_bytes if stop is None else min(stop, self._size_bytes))
+        last = self._size_bytes if stop is None else min(stop, self._size_bytes)
+        return Span(self._source, start or 0, last, self._chunk_bytes)
 
-    def app_iter_ranges(
-        self, ranges: list[tuple[int, int]], content_type: Any, boundary: Any, size: int
-    ) -> Iterator[bytes]:
+    def app_iter_ranges(self, ranges: list[tuple[int, int]], content_type: Any, boundary: Any, size: int) -> _Document:
         """Several ranges as multipart/byteranges."""
         if not ranges:
-            yield b""
-            return
-        self._is_one_of_many = True
-        try:
-            yield from multi_range_iterator(ranges, _bytes(content_type), _bytes(boundary), size, self.app_iter_range)
-        finally:
-            self._is_one_of_many = False
-            self.close()
+            return _Document(iter([b""]), self._source)
+        kind, mark = _bytes(content_type), _bytes(boundary)
+        return _Document(multi_range_iterator(ranges, kind, mark, size, self._part), self._source)
+
+    def _part(self, start: int, stop: int) -> Span:
+        return _Part(self._source, start, min(stop, self._size_bytes), self._chunk_bytes)
 
     def can_zero_copy_send(self) -> bool:
         """Swift's splice needs the MD5 of what it sends; ours does not."""
         return False
 
     def close(self) -> None:
-        """Closes the descriptor; a second time does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        # Python does not run the `finally` of a generator that nobody began to read.
-        self.close()
-
-    def _cooperative(self, start: int, stop: int) -> Iterator[bytes]:
-        chunks: Iterator[bytes] = CooperativeIterator(self._chunks(start, stop), period=self._cooperative_period)
-        return chunks
-
-    def _chunks(self, start: int, stop: int) -> Iterator[bytes]:
-        position = dropped = start
-        try:
-            while position < stop:
-                chunk = os.pread(self._fd, min(self._chunk_bytes, stop - position), position)
-                if not chunk:
-                    break
-                position += len(chunk)
-                if position - dropped > _DROP_CACHE_WINDOW:
-                    dropped = self._drop_cache(dropped, position)
-                yield chunk
-            self._drop_cache(dropped, position)
-        finally:
-            if not self._is_one_of_many:
-                self.close()
-
-    def _drop_cache(self, start: int, stop: int) -> int:
-        if not self._keep_cache and stop > start:
-            drop_buffer_cache(self._fd, start, stop - start)
-        return stop
+        """Closes the source; a second time does nothing."""
+        self._source.close()
 
 
 def _bytes(text: Any) -> bytes:

@@ -27,10 +27,16 @@ class Settings:
             The object-updater of this node runs with it as its `devices`.
         small_hash_bytes: files of jobs up to this size get their MD5 inside the request, larger ones from the
             background hasher (`lustre_small_hash_bytes`).
+        deadline_s: how long a request waits for one call of the file system; then it is answered with 503
+            (`lustre_deadline_s`).
+        threads: how many calls run at the same time in a device, of those that look and of those that change
+            something (`lustre_threads`).
     """
 
     spool_dir: str = "/var/spool/lustack"
     small_hash_bytes: int = 65536
+    deadline_s: int = 30
+    threads: int = 8
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str]) -> Settings:
@@ -51,11 +57,16 @@ class Settings:
         spool_dir = conf.get("lustre_spool_dir", cls.spool_dir)
         if not spool_dir.startswith("/"):
             raise ConfigurationError(_WHERE, "lustre_spool_dir", spool_dir, "an absolute path")
-        return cls(spool_dir, _size(conf, "lustre_small_hash_bytes", cls.small_hash_bytes))
+        return cls(
+            spool_dir,
+            _number(conf, "lustre_small_hash_bytes", cls.small_hash_bytes, "bytes", least=0),
+            _number(conf, "lustre_deadline_s", cls.deadline_s, "seconds", least=1),
+            _number(conf, "lustre_threads", cls.threads, "threads", least=1),
+        )
 
 
-def _size(conf: Mapping[str, str], key: str, default: int) -> int:
+def _number(conf: Mapping[str, str], key: str, default: int, unit: str, *, least: int) -> int:
     value = conf.get(key, str(default))
-    if not value.isdecimal():
-        raise ConfigurationError(_WHERE, key, value, "a number of bytes, 0 or more")
+    if not value.isdecimal() or int(value) < least:
+        raise ConfigurationError(_WHERE, key, value, f"a number of {unit}, {least} or more")
     return int(value)

@@ -18,7 +18,6 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from swift.common.concurrency import tpool
 from swift.common.swob import HTTPException
 from swift.common.utils import drop_buffer_cache, fdatasync
 
@@ -39,78 +38,97 @@ if TYPE_CHECKING:
 _ATTEMPTS = 8
 """How often a place is looked for again when the tree changes under a PUT."""
 
+_FEW_BYTES = 64 * 1024
+"""What is not longer is written when all of it is there: one call of a thread does everything."""
+
+_BLOCK_BYTES = 1024 * 1024
+"""How much is hashed and written at once: the size of a stripe of Lustre, unless somebody chose another."""
+
 _DIRECTORY_TYPE = "application/directory"
 _Result = TypeVar("_Result")
 
 
 class PosixDiskFileWriter:
-    """One upload. Not thread-safe."""
+    """One upload. Not thread-safe: the methods are for the event loop, what they start runs in one thread at a time."""
 
     def __init__(self, disk_file: PosixDiskFile, size: int | None, bytes_per_sync: int) -> None:
         self._disk_file = disk_file
         self._key = disk_file.key
         self._size = size
         self._bytes_per_sync = bytes_per_sync
+        self._line = disk_file.device.changes.line()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._upload_size = 0
+        self._block: list[bytes] = []
+        self._block_bytes = 0
+        self._written = 0
         self._last_sync = 0
         self._temporary: TemporaryFile | None = None
         self._directories: list[bytes] = []
         self._is_kept = False
+        self._is_open = False
+        self._is_begun = False
         self._refusal: HTTPException | None = None
 
     def open(self) -> PosixDiskFileWriter:
-        """Makes the temporary file and reserves its room. What the file system refuses is said by `put`."""
-        with self._refusing():
-            self._create()
+        """Makes the temporary file and reserves its room. What the file system refuses is said later; rule 4.
+
+        What is small needs no file before all of it is there.
+        """
+        self._is_open = True
+        if self._size is not None and self._size > _FEW_BYTES:
+            self._begin(self._open_temporary)
         return self
+
+    def _begin(self, call: Callable[..., Any], *args: Any) -> None:
+        """Starts a call; remembers what the file system refuses, and gives back at once what the upload took."""
+        self._is_begun = True
+        with self._refusing():
+            self._line.start(call, *args)
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
-        """Remembers what the file system refuses, and gives back at once what the upload took; rule 4."""
         try:
             with faults.writing(self._disk_file.logger, str(self._key)):
                 yield
         except HTTPException as refusal:
             self._refusal = refusal
+            self._block = []
             self.close()
 
-    def _create(self) -> None:
-        with self._disk_file.home() as home:
-            self._temporary = _do_again(lambda: self._create_beside(home))
-        self._temporary.preallocate(self._size or 0)
-
-    def _create_beside(self, home: Home) -> TemporaryFile:
-        """The temporary file, in the directory where the object goes."""
-        self._directories.append(self._find_place(home).directory)
-        directory_fd = open_or_make(home.fd, self._directories[-1])
-        try:
-            return TemporaryFile.create(directory_fd)
-        except BaseException:
-            os.close(directory_fd)
-            raise
-
     def write(self, chunk: bytes) -> None:
-        """Takes the next bytes. What the file system refuses is said by `put`."""
-        self._md5.update(chunk)
+        """Takes the next bytes. A block of them is hashed and written while the next ones come in."""
+        if not self._is_open:
+            message = "the writer is not open"
+            raise ValueError(message)
         self._upload_size += len(chunk)
-        if self._refusal is None:
-            with self._refusing():
-                self._store(self._open_temporary().fd, chunk)
+        if self._refusal is not None:
+            return
+        self._block.append(chunk)
+        self._block_bytes += len(chunk)
+        if self._block_bytes >= _BLOCK_BYTES:
+            self._begin(self._store, self._take_block())
 
-    def _store(self, fd: int, chunk: bytes) -> None:
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-        written = self._upload_size - self._last_sync
-        if written >= self._bytes_per_sync:
-            tpool.execute(fdatasync, fd)
-            drop_buffer_cache(fd, self._last_sync, written)
-            self._last_sync = self._upload_size
+    def _take_block(self) -> bytes:
+        block, self._block, self._block_bytes = self._block, [], 0
+        return block[0] if len(block) == 1 else b"".join(block)
 
     def chunks_finished(self) -> tuple[int, str]:
-        """Bytes received and their MD5."""
-        return self._upload_size, self._md5.hexdigest()
+        """Bytes received and their MD5.
+
+        Raises:
+            HTTPException: the file system refuses them, or does not answer.
+        """
+        if self._is_begun:
+            self._begin(self._store, self._take_block())
+            with self._refusing():
+                self._line.wait()
+            digest = self._md5.hexdigest()
+        else:
+            digest = hashlib.md5(b"".join(self._block), usedforsecurity=False).hexdigest()
+        if self._refusal is not None:
+            raise self._refusal
+        return self._upload_size, digest
 
     def put(self, metadata: Mapping[str, Any]) -> None:
         """Publishes the object, durably, unless a newer one is there.
@@ -119,25 +137,67 @@ class PosixDiskFileWriter:
             metadata: what the object server says of it.
 
         Raises:
-            HTTPException: the file system refuses, or did before.
+            HTTPException: the file system refuses, or does not answer: then it may still be published.
         """
-        if self._refusal is not None:
-            raise self._refusal
         headers = attributes.to_native(metadata)
         with faults.writing(self._disk_file.logger, str(self._key)):
-            tpool.execute(self._publish, headers)
+            self._line.run(self._finish, headers)
 
     def commit(self, timestamp: Any) -> None:
         """Nothing to do: `put` is durable."""
 
     def close(self) -> None:
         """Removes what was not published, and closes what is open; a second time does nothing."""
+        if self._is_begun or self._temporary is not None or self._directories:
+            self._is_begun = False
+            self._line.finish(self._give_back)
+
+    # From here on in a thread.
+
+    def _open_temporary(self) -> TemporaryFile:
+        """The temporary file, made at the first use."""
+        if self._temporary is None:
+            with self._disk_file.home() as home:
+                self._temporary = _do_again(lambda: self._create_beside(home))
+            self._temporary.preallocate(self._size or 0)
+        return self._temporary
+
+    def _create_beside(self, home: Home) -> TemporaryFile:
+        """A temporary file, in the directory where the object goes."""
+        self._directories.append(self._find_place(home).directory)
+        directory_fd = open_or_make(home.fd, self._directories[-1])
+        try:
+            return TemporaryFile.create(directory_fd)
+        except BaseException:
+            os.close(directory_fd)
+            raise
+
+    def _store(self, block: bytes) -> None:
+        """Hashes and writes a block."""
+        fd = self._open_temporary().fd
+        self._md5.update(block)
+        rest = memoryview(block)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        self._written += len(block)
+        if self._written - self._last_sync >= self._bytes_per_sync:
+            fdatasync(fd)
+            drop_buffer_cache(fd, self._last_sync, self._written - self._last_sync)
+            self._last_sync = self._written
+
+    def _finish(self, headers: dict[str, str]) -> None:
+        """Publishes, and gives back what is not needed any more while it is at it."""
+        self._store(self._take_block())
+        self._publish(headers)
+        self._give_back()
+
+    def _give_back(self) -> None:
         temporary, self._temporary = self._temporary, None
         if temporary is not None:
             self._close(temporary)
         directories, self._directories = self._directories, []
         for directory in directories[:-1] if self._is_kept else directories:
-            tpool.execute(self._tidy, directory)
+            self._tidy(directory)
 
     def _close(self, temporary: TemporaryFile) -> None:
         try:
@@ -160,12 +220,6 @@ class PosixDiskFileWriter:
         with suppress(XattrUnsupportedError), self._disk_file.home() as home:
             for identifier in home.attributes.sidecars(fd, layout.FILE_ATTRIBUTES):
                 home.sidecars.remove(identifier)
-
-    def _open_temporary(self) -> TemporaryFile:
-        if self._temporary is None:
-            message = "the writer is not open"
-            raise ValueError(message)
-        return self._temporary
 
     def _publish(self, headers: dict[str, str]) -> None:
         with self._disk_file.home() as home, home.lock(self._key):
@@ -215,7 +269,8 @@ class PosixDiskFileWriter:
         self._move_to(home, place.directory)
         self._note_twin(home, place)
         temporary.publish(place.entry)
-        drop_buffer_cache(temporary.fd, 0, self._upload_size)
+        if self._upload_size > self._disk_file.manager.keep_cache_size:
+            drop_buffer_cache(temporary.fd, 0, self._upload_size)
         for identifier in old_sidecars:
             home.sidecars.remove(identifier)
         return place

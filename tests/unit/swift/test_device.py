@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from tests.exported import damage, export, rewrite
+from tests.objects import SwiftLog
 
 from lustack.exports.errors import ExportMissingError
 from lustack.exports.table import FRESH_S
@@ -92,16 +93,15 @@ class TestHome:
         with pytest.raises(ExportMissingError), device.home("a", "c"):
             pass
 
+    @pytest.mark.expects_log("^WARNING swift.tests: .*export")
     def test_trouble_with_the_table_is_told(self, tmp_path):
-        said = []
-        device = Device(str(tmp_path), said.append)
+        device = Device(str(tmp_path), logger=SwiftLog())
         export(tmp_path, tmp_path.parent / f"{tmp_path.name}-x", "a", "c")
         with device.home("a", "c"):
             damage(tmp_path)
         time.sleep(FRESH_S)
         with device.home("a", "c") as home:
             assert home.path == b"."
-        assert len(said) == 1
 
 
 class TestTrusted:

@@ -10,21 +10,27 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
-from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist
+from swift.common.concurrency import sleep
+from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
 from swift.common.swob import HTTPException
 from swift.common.utils import Timestamp
-from tests.objects import NEEDS_ROOT, START_S, Files, Server, at
+from tests.objects import NEEDS_ROOT, START_S, Files, Server, SwiftLog, at
 
 from lustack.mapping import layout
 from lustack.mapping.view import EMPTY_ETAG, OCTET_STREAM
+from lustack.swift.calls import Bounds, Calls
+from lustack.swift.device import Device
 from lustack.swift.diskfile import _hash_small
 from lustack.swift.placement import Key, find
 
 DATA, DATA_SYSTEM, META, _ = layout.FILE_ATTRIBUTES
 NS = 1_000_000_000
 BIG = b"x" * 65537
+LONG = b"below" * 20000
+DEADLINE_S = 0.05
 S3_ETAG = "X-Object-Sysmeta-S3Api-Etag"
 ROW_ETAG = "X-Object-Sysmeta-Container-Update-Override-Etag"
 
@@ -35,6 +41,62 @@ def md5(content: bytes) -> str:
 
 def is_close(text: str, seconds: float) -> bool:
     return abs(float(Timestamp(text)) - seconds) < 60
+
+
+def test_a_body_is_given_out_once(files):
+    files.put("o", b"x", 1)
+    disk_file = files.disk_file("o")
+    with disk_file.open():
+        disk_file.reader()
+        with pytest.raises(DiskFileNotOpen):
+            disk_file.reader()
+
+
+class SlowDevice(Device):
+    """A device that answers, but later than anybody waits."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.looks = self.changes = Calls(path, SwiftLog(), Bounds(4, DEADLINE_S, DEADLINE_S))
+
+    @contextlib.contextmanager
+    def root(self) -> Iterator[int]:
+        sleep(2 * DEADLINE_S)
+        with super().root() as fd:
+            yield fd
+
+
+@pytest.mark.expects_log("^WARNING swift.tests: .*/d: the file system does not answer$")
+class TestStalls:
+    @pytest.fixture
+    def slow(self, files) -> Iterator[Files]:
+        files.put("o", LONG, 1)
+        quick = files.device
+        files.manager._devices[str(files.root)] = SlowDevice(str(files.root))
+        yield files
+        sleep(4 * DEADLINE_S)
+        files.manager._devices[str(files.root)].locks.close()
+        files.manager._devices[str(files.root)] = quick
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE"])
+    def test_who_waited_too_long_is_told_to_come_back(self, slow, method):
+        response = Server(slow).call(method, "o", 2, LONG if method == "PUT" else None)
+        assert (response.status_int, response.headers["Retry-After"]) == (503, "10")
+
+    def test_a_file_that_was_opened_too_late_is_closed(self, slow):
+        with pytest.raises(HTTPException):
+            slow.get("o")
+
+    @pytest.mark.parametrize("size", [1, len(LONG), None])
+    def test_an_upload_that_waited_too_long_leaves_nothing_but_maybe_the_object(self, slow, size):
+        writer = slow.disk_file("p").writer(size=size).open()
+        writer.write(LONG[: size or 1])
+        with pytest.raises(HTTPException) as caught:
+            slow.publish(writer, 2)
+        assert caught.value.status_int == 503
+        writer.close()
+        sleep(10 * DEADLINE_S)
+        assert slow.temporary_files() == []
 
 
 class TestFilesOfJobs:

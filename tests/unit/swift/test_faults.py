@@ -5,7 +5,7 @@ import errno
 import os
 
 import pytest
-from swift.common.exceptions import DiskFileNotExist, DiskFileXattrNotSupported
+from swift.common.exceptions import DiskFileDeviceUnavailable, DiskFileNotExist, DiskFileXattrNotSupported
 from swift.common.swob import HTTPException, Request
 from tests.objects import SwiftLog
 
@@ -13,6 +13,8 @@ from lustack.exports.errors import ExportMissingError
 from lustack.mapping.exports import ExportsDamagedError
 from lustack.posix.errors import OutsideRootError, XattrUnsupportedError
 from lustack.swift import faults
+from lustack.swift.calls import StalledError
+from lustack.swift.device import DeviceMissingError
 
 GONE = ("ENOENT", "ESTALE", "ENXIO")
 IN_THE_WAY = ("ELOOP", "EXDEV", "ENOTDIR", "EISDIR", "EEXIST")
@@ -40,6 +42,16 @@ class TestEither:
     def test_errors_of_swift_pass_as_they_are(self, boundary):
         with pytest.raises(DiskFileNotExist), boundary(SwiftLog(), "/a/c/o"):
             raise DiskFileNotExist
+
+    def test_who_waited_in_vain_may_try_again_later(self, boundary):
+        with pytest.raises(HTTPException) as caught, boundary(SwiftLog(), "/a/c/o"):
+            raise StalledError("/d", 30)
+        assert (caught.value.status_int, caught.value.headers["Retry-After"]) == (503, "10")
+
+    def test_a_device_that_is_not_there_is_what_the_object_server_expects_early_and_late(self, boundary):
+        for expected in (DiskFileDeviceUnavailable, DiskFileXattrNotSupported):
+            with pytest.raises(expected, match="/d is not there, or not mounted"), boundary(SwiftLog(), "/a/c/o"):
+                raise DeviceMissingError("/d")
 
     @pytest.mark.parametrize("number", ["EACCES", "EPERM", "EROFS"])
     def test_what_is_not_permitted_is_403(self, boundary, number):

@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from swift.common.concurrency import sleep
 from swift.common.ring import RingData
 from swift.common.swob import HTTPException
 from tests.exported import damage, export
@@ -99,3 +100,13 @@ def test_nobody_passes_while_nobody_knows_what_is_an_export(gate, root, tmp_path
 def test_a_device_that_is_away_is_the_business_of_the_object_server(gate, root):
     root.rmdir()
     assert not is_refused(gate)
+
+
+@pytest.mark.expects_log("^WARNING swift.tests: exports: the file system does not answer$")
+def test_what_was_known_stays_while_the_file_system_does_not_answer(gate, root, tmp_path, clock, monkeypatch):
+    found = export(root, tmp_path / "x")
+    assert gate.find("a", "e") == found
+    clock.wait()
+    monkeypatch.setattr("lustack.swift.gate.opened_device", lambda _: sleep(1))
+    assert gate.find("a", "e") == found
+    sleep(1)

@@ -52,13 +52,14 @@ class TestDevices:
     def test_one_that_is_not_there_is_unavailable(self, files):
         shutil.rmtree(files.root)
         with pytest.raises(DiskFileDeviceUnavailable):
-            files.disk_file("o")
-        assert Server(files).call("PUT", "o", 1, b"x").status_int == 507
+            files.get("o")
+        for method in ("PUT", "GET", "HEAD", "POST", "DELETE"):
+            assert Server(files).call(method, "o", 1, b"x" if method == "PUT" else None).status_int == 507
 
     def test_one_that_is_not_mounted_is_unavailable(self, files):
         files.manager.mount_check = True
         with pytest.raises(DiskFileDeviceUnavailable):
-            files.disk_file("o")
+            files.get("o")
 
     def test_every_object_of_one_shares_it(self, files):
         assert files.disk_file("o").device is files.disk_file("p").device

@@ -266,7 +266,8 @@ class TestWriting:
         assert stage.call("PUT", "c/o", Body(b"he", go_away)).status_int == 499
         assert stage.call("PUT", "c/o", b"he", Content_Length="5").status_int == 499
         assert stage.log.counted.count("object.client_disconnects") == 2
-        assert not list((stage.devices / "d" / "a" / "c").iterdir())
+        assert not list((stage.devices / "d").rglob("*.tmp.*"))
+        assert not stage.call("GET", "c/o").is_success
 
     def test_a_client_that_sends_nothing_for_too_long_is_408(self, stage):
         def wait() -> bytes:
@@ -282,7 +283,8 @@ class TestTrouble:
     @pytest.mark.expects_log("ERROR swift.tests: Object GET returning 503 for")
     def test_what_only_a_server_can_mend_is_503(self, stage):
         shutil.rmtree(stage.devices)
-        assert stage.call("GET", "c/o").status_int == 503
+        response = stage.call("GET", "c/o")
+        assert (response.status_int, response.headers["Retry-After"]) == (503, "10")
 
     def test_no_room_is_said_in_the_words_that_the_filter_waits_for(self, stage):
         def refuse(*_: Any, **__: Any) -> None:

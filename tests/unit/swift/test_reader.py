@@ -4,13 +4,14 @@ from __future__ import annotations
 import errno
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.objects import no_thread_pool
 
-from lustack.swift.reader import PosixDiskFileReader
-
-MIB = 1024 * 1024
+from lustack.swift.device import Device
+from lustack.swift.reader import PosixDiskFileReader, Source
 
 
 @pytest.fixture
@@ -20,21 +21,26 @@ def file(tmp_path) -> Path:
     return path
 
 
-def open_reader(file: Path, *, chunk_bytes: int = 4, keep_cache: bool = False) -> PosixDiskFileReader:
-    fd = os.open(file, os.O_RDONLY)
-    size = os.fstat(fd).st_size
-    return PosixDiskFileReader(fd, size, chunk_bytes=chunk_bytes, cooperative_period=0, keep_cache=keep_cache)
+@pytest.fixture(autouse=True)
+def pool() -> Iterator[None]:
+    with no_thread_pool():
+        yield
+
+
+def open_reader(path: Path, size: int | None = None) -> PosixDiskFileReader:
+    fd = os.open(path, os.O_RDONLY)
+    source = Source(Device(str(path)).looks.line(), fd)
+    return PosixDiskFileReader(source, os.fstat(fd).st_size if size is None else size, chunk_bytes=4)
 
 
 def test_the_body_comes_in_chunks(file):
     assert list(open_reader(file)) == [b"0123", b"4567", b"89"]
 
 
-@pytest.mark.parametrize("keep_cache", [True, False])
-def test_a_long_body_comes_whole_whether_the_cache_keeps_it_or_not(file, keep_cache):
-    body = os.urandom(3 * MIB + 5)
-    file.write_bytes(body)
-    assert b"".join(open_reader(file, chunk_bytes=65536, keep_cache=keep_cache)) == body
+def test_few_bytes_need_no_file():
+    source = Source(Device("/nowhere").looks.line(), -1, b"0123456789")
+    assert list(PosixDiskFileReader(source, 10, chunk_bytes=4)) == [b"0123", b"4567", b"89"]
+    source.close()
 
 
 def test_a_file_that_grows_ends_at_the_promised_length(file):
@@ -80,11 +86,18 @@ def test_the_end_of_a_body_closes_the_file(file):
     for send in (
         list,
         lambda reader: list(reader.app_iter_range(0, 3)),
-        lambda reader: list(reader.app_iter_ranges([(0, 1), (2, 3)], b"t", b"x", 10)),
     ):
         reader = open_reader(file)
         send(reader)
-        assert reader._fd == -1
+        assert reader._source.fd == -1
+
+
+def test_the_end_of_several_ranges_is_where_the_server_closes_them(file):
+    reader = open_reader(file)
+    document = reader.app_iter_ranges([(0, 1), (2, 3)], b"t", b"x", 10)
+    assert b"0" in list(document)
+    document.close()
+    assert reader._source.fd == -1
 
 
 def test_a_client_that_goes_away_closes_the_file(file):
@@ -92,26 +105,25 @@ def test_a_client_that_goes_away_closes_the_file(file):
     chunks = reader.app_iter_range(0, 10)
     next(chunks)
     chunks.close()
-    assert reader._fd == -1
+    assert reader._source.fd == -1
 
 
 def test_what_nobody_reads_is_closed_by_the_collector(file):
     before = os.listdir("/proc/self/fd")
     chunks = open_reader(file).app_iter_range(0, 3)
     assert os.listdir("/proc/self/fd") != before
-    chunks.close()
     del chunks
     gc.collect()
     assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_failing_disk_breaks_the_body_off_and_closes_the_file(tmp_path):
-    fd = os.open(tmp_path, os.O_RDONLY)
-    reader = PosixDiskFileReader(fd, 10, chunk_bytes=4, cooperative_period=0, keep_cache=False)
+    reader = open_reader(tmp_path, 10)
     with pytest.raises(OSError, match="Is a directory") as caught:
         list(reader)
     assert caught.value.errno == errno.EISDIR
-    assert reader._fd == -1
+    reader.close()
+    assert reader._source.fd == -1
 
 
 def test_swift_does_not_splice(file):

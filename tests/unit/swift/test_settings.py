@@ -16,8 +16,13 @@ def test_options_of_others_play_no_part():
 
 
 def test_options_are_read():
-    conf = {"lustre_spool_dir": "/var/spool/x", "lustre_small_hash_bytes": "0"}
-    assert Settings.from_conf(conf) == Settings("/var/spool/x", 0)
+    conf = {
+        "lustre_spool_dir": "/var/spool/x",
+        "lustre_small_hash_bytes": "0",
+        "lustre_deadline_s": "7",
+        "lustre_threads": "3",
+    }
+    assert Settings.from_conf(conf) == Settings("/var/spool/x", 0, 7, 3)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +32,7 @@ def test_options_are_read():
             {"lustre_spool_dri": "/x"},
             (
                 "object-server.conf: lustre_spool_dri = '/x', but it must be removed: no such option. "
-                "Known: lustre_small_hash_bytes, lustre_spool_dir"
+                "Known: lustre_deadline_s, lustre_small_hash_bytes, lustre_spool_dir, lustre_threads"
             ),
         ),
         (
@@ -41,6 +46,10 @@ def test_options_are_read():
         (
             {"lustre_small_hash_bytes": "64k"},
             "object-server.conf: lustre_small_hash_bytes = '64k', but it must be a number of bytes, 0 or more",
+        ),
+        (
+            {"lustre_deadline_s": "0"},
+            "object-server.conf: lustre_deadline_s = '0', but it must be a number of seconds, 1 or more",
         ),
     ],
 )

@@ -23,6 +23,8 @@ from lustack.swift import faults
 
 REPOSITORY = Path(__file__).parents[3]
 FOLDER = {"Content_Type": "application/directory"}
+LONG = b"below" * 20000
+"""So long that there is a file before all of it is there."""
 NAMES = ("a", "a/b", "a/b/c")
 
 
@@ -103,7 +105,7 @@ class TestNamesInEachOthersWay:
 
     def test_an_upload_that_is_given_up_leaves_no_directory(self, files):
         files.put("x", b"x", 1)
-        with files.upload("a/b/c", b"y"):
+        with files.upload("a/b/c", LONG):
             assert "a/b/" in files.tree()
         assert files.tree() == ["x"]
 
@@ -113,17 +115,17 @@ class TestNamesInEachOthersWay:
         assert files.tree() == []
 
     def test_the_place_of_an_upload_may_change_while_its_bytes_come(self, files):
-        with files.upload("a/b", b"below") as writer:
+        with files.upload("a/b", LONG) as writer:
             files.delete("a/other", 1)
             os.rename(files.directory / "a", files.directory / "elsewhere")
             files.put("a", b"file", 1)
             files.publish(writer, 2)
-        assert (files.get("a"), files.get("a/b")) == (b"file", b"below")
+        assert (files.get("a"), files.get("a/b")) == (b"file", LONG)
         assert files.tree() == ["a", "a%dir/", "a%dir/b", "elsewhere/"]
 
     def test_the_place_that_an_upload_left_is_tidied(self, files):
         files.put("a", b"file", 1)
-        with files.upload("a/b", b"below") as writer:
+        with files.upload("a/b", LONG) as writer:
             assert files.tree()[:2] == ["a", "a%dir/"]
             (files.directory / "a").unlink()
             (files.directory / "a").mkdir()
@@ -131,10 +133,10 @@ class TestNamesInEachOthersWay:
         assert files.tree() == ["a/", "a/b"]
 
     def test_a_file_that_becomes_a_directory_while_bytes_come_is_no_harm(self, files):
-        with files.upload("a", b"file") as writer:
+        with files.upload("a", LONG) as writer:
             files.put("a/b", b"below", 1)
             files.publish(writer, 2)
-        assert (files.get("a"), files.get("a/b")) == (b"file", b"below")
+        assert (files.get("a"), files.get("a/b")) == (LONG, b"below")
 
 
 class TestOddNames:
@@ -482,7 +484,6 @@ class TestNoRoom:
             writer.write(body)
         assert small.temporary_files() == []
         assert os.statvfs(small.root).f_bfree == free
-        assert writer.chunks_finished()[0] == 3 * len(body)
         with pytest.raises(HTTPException) as caught:
             small.publish(writer, 2)
         assert caught.value.status == faults.NO_ROOM_STATUS
@@ -594,21 +595,34 @@ class TestCrashes:
         assert left.read_bytes() == b"half"
 
     def test_a_temporary_file_that_was_swept_meanwhile_is_503(self, files):
-        with files.upload("o", b"x") as writer:
-            for path in files.temporary_files():
-                path.unlink()
+        with files.upload("o", LONG) as writer:
+            [path] = files.temporary_files()
+            path.unlink()
             with pytest.raises(HTTPException) as caught:
                 files.publish(writer, 1)
         assert caught.value.status_int == 503
 
+    def test_what_is_given_up_at_the_last_moment_leaves_no_sidecar(self, files):
+        with files.upload("o", LONG) as writer:
+            [path] = files.temporary_files()
+            path.unlink()
+            with pytest.raises(HTTPException):
+                files.publish(writer, 1, **{f"X_Object_Meta_{number}": "v" * 8000 for number in range(20)})
+            assert len(files.sidecars()) == 1
+        assert files.sidecars() == []
+
     @pytest.mark.expects_log("WARNING swift.tests: /a/c/o: a temporary file stays until it is swept: ")
     def test_a_temporary_file_that_cannot_be_removed_is_reported(self, files):
-        writer = files.disk_file("o").writer(size=1).open()
-        [path] = files.temporary_files()
-        path.unlink()
-        path.mkdir()
-        writer.close()
+        with files.upload("o", LONG):
+            [path] = files.temporary_files()
+            path.unlink()
+            path.mkdir()
 
     def test_a_writer_that_is_not_open_takes_nothing(self, files):
         with pytest.raises(ValueError, match="not open"):
             files.disk_file("o").writer(size=1).write(b"x")
+
+    def test_what_nobody_will_read_soon_leaves_the_page_cache(self, files):
+        files.manager.keep_cache_size = len(LONG) - 1
+        files.put("o", LONG, 1)
+        assert files.get("o") == LONG

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls of the file system, off the event loop: bounded, with a deadline, and what comes back late is tidied up.
+
+Swift serves all requests of a process by one thread. A call that waits for the file system there makes everybody wait,
+the health check too. So every call runs in Swift's pool of threads.
+
+Rule 1: a device has so many threads and no more: when it stalls, they hang, and the pool has others for other devices.
+Rule 2: a request waits no longer than the deadline; then it is told so, and the thread goes on by itself: nothing can
+take it back from the kernel. Its place stays taken until it returns.
+Rule 3: what a thread that was left alone uses (a descriptor) is given back by that thread and by nobody else before.
+Rule 4: while all places are taken and none of them makes headway, newcomers are told at once: else they would fill the
+server until nobody gets in.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from swift.common.concurrency import Event, Semaphore, spawn_n, tpool
+
+from lustack.errors import LustackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_LEFT, _DONE = "left", "done"
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much a device may hold up.
+
+    Attributes:
+        places: how many calls run at the same time.
+        deadline_s: how long a request waits for one call, its turn included.
+        patience_s: how long nothing may come back, with all places taken, before newcomers are sent away.
+    """
+
+    places: int
+    deadline_s: float
+    patience_s: float
+
+
+class StalledError(LustackError):
+    """The file system did not answer in time.
+
+    Attributes:
+        path: of the device.
+        waited_s: how long this request waited.
+    """
+
+    retryable = True
+
+    def __init__(self, path: str, waited_s: float) -> None:
+        super().__init__(path, waited_s)
+        self.path = path
+        self.waited_s = waited_s
+
+    def __str__(self) -> str:
+        return f"{self.path}: the file system did not answer for {self.waited_s:.1f} s"
+
+
+class Calls:
+    """The places of one device for calls of one kind. For the event loop only."""
+
+    def __init__(self, path: str, logger: Any, bounds: Bounds) -> None:
+        """Starts nothing.
+
+        Args:
+            path: of the device, for messages.
+            logger: Swift's logger.
+            bounds: which hold.
+        """
+        self.path = path
+        self.deadline_s = bounds.deadline_s
+        self._logger = logger
+        self._patience_s = bounds.patience_s
+        self._places = Semaphore(bounds.places)
+        self._moved_s = time.monotonic()
+        self._late = 0
+
+    def line(self) -> Line:
+        """A line for one request."""
+        return Line(self)
+
+    def enter(self) -> None:
+        """Takes a place, waiting for it.
+
+        Raises:
+            StalledError: there is none.
+        """
+        began_s = time.monotonic()
+        if self._places.locked() and began_s - self._moved_s > self._patience_s:
+            raise StalledError(self.path, 0.0)
+        if not self._places.acquire(timeout=self.deadline_s):
+            raise StalledError(self.path, time.monotonic() - began_s)
+        self._moved_s = time.monotonic()
+
+    def leave(self) -> None:
+        """Gives a place back: a call returned."""
+        self._moved_s = time.monotonic()
+        self._places.release()
+
+    def say_late(self) -> None:
+        """A request gave up on a call."""
+        if not self._late:
+            self._logger.warning("%s: the file system does not answer", self.path)
+        self._late += 1
+
+    def say_back(self) -> None:
+        """A call that was given up came back."""
+        self._late -= 1
+        if not self._late:
+            self._logger.info("%s: the file system answers again", self.path)
+
+
+class Line:
+    """The calls of one request, one after the other."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._job: _Job | None = None
+        self._is_stalled = False
+
+    def run(self, call: Callable[..., _Result], *args: Any) -> _Result:
+        """Runs a call in a thread and waits for what it returns or raises.
+
+        Raises:
+            StalledError: it takes too long. No more calls in this line, but `finish`.
+        """
+        self.start(call, *args)
+        result: _Result = self.wait()
+        return result
+
+    def start(self, call: Callable[..., Any], *args: Any) -> None:
+        """Starts a call without waiting for it, when the one before has ended.
+
+        Raises:
+            StalledError: no place is free; or what the call before raised.
+        """
+        self.wait()
+        with self._noticing():
+            self._calls.enter()
+        self._job = _Job(self._calls, call, args, has_place=True)
+        spawn_n(self._job.run)
+
+    def wait(self) -> Any:
+        """What the call that was started last returns or raises; None if there is none.
+
+        Raises:
+            StalledError: it takes too long.
+        """
+        job = self._job
+        if job is None:
+            return None
+        with self._noticing():
+            job.wait()
+        self._job = None
+        return job.result()
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except StalledError:
+            self._is_stalled = True
+            raise
+
+    def finish(self, tidy: Callable[..., Any], *args: Any) -> None:
+        """The last call of a line: gives back what its calls used, when none of them uses it any more.
+
+        It needs no place. It is waited for, unless the file system let this line wait already.
+
+        Args:
+            tidy: runs in a thread; raises nothing.
+            args: for it.
+        """
+        job, self._job = self._job, None
+        if job is not None and not job.settle():
+            job.leave(lambda: tidy(*args))
+            return
+        last = _Job(self._calls, tidy, args)
+        spawn_n(last.run)
+        if not self._is_stalled:
+            last.settle()
+
+
+class _Job:
+    """One call, between the request that wants it and the thread that runs it."""
+
+    def __init__(
+        self, calls: Calls, call: Callable[..., Any], args: tuple[Any, ...], *, has_place: bool = False
+    ) -> None:
+        self._calls = calls
+        self._has_place = has_place
+        self._call = call
+        self._args = args
+        self._event = Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._is_late = False
+        self._tidy: Callable[[], Any] | None = None
+        # Who writes here first leaves the rest to the other. Appending is atomic, also between threads.
+        self._marks: list[str] = []
+
+    @property
+    def is_done(self) -> bool:
+        return bool(self._event.ready())
+
+    def run(self) -> None:
+        """In the event loop, on its own."""
+        tpool.execute(self._work)
+        if self._has_place:
+            self._calls.leave()
+        if self._is_late:
+            self._calls.say_back()
+        self._event.send()
+
+    def _work(self) -> None:
+        """In a thread."""
+        try:
+            self._result = self._call(*self._args)
+        except BaseException as error:  # noqa: BLE001 - raised again where the request waits
+            self._error = error
+        self._marks.append(_DONE)
+        if self._marks[0] == _LEFT and self._tidy is not None:
+            self._tidy()
+
+    def settle(self) -> bool:
+        """Waits for the end of the call, whatever it is; not again if somebody has waited too long before."""
+        if not self._is_late:
+            with suppress(StalledError):
+                self.wait()
+        return self.is_done
+
+    def wait(self) -> None:
+        self._event.wait(self._calls.deadline_s)
+        if self.is_done:
+            return
+        if not self._is_late:
+            self._is_late = True
+            self._calls.say_late()
+        raise StalledError(self._calls.path, self._calls.deadline_s)
+
+    def result(self) -> Any:
+        error, self._error = self._error, None
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            del error  # the traceback would keep what the call used
+
+    def leave(self, tidy: Callable[[], Any]) -> None:
+        """The request is over; the thread tidies up, now or when it is done."""
+        self._tidy = tidy
+        self._marks.append(_LEFT)
+        if self._marks[0] == _DONE:
+            spawn_n(tpool.execute, tidy)

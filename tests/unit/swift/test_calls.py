@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Threads that hang in the file system, and everybody else."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from swift.common.concurrency import patcher, sleep, spawn, tpool
+from tests.objects import SwiftLog, no_thread_pool
+
+from lustack.swift.calls import Bounds, Calls, StalledError
+
+threading = patcher.original("threading")
+DEADLINE_S = 0.2
+LATE = r"^WARNING swift.tests: /d: the file system does not answer$"
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Swift's pool of threads, with three of them."""
+    before = tpool._nthreads
+    tpool.set_num_threads(3)
+    tpool.setup()
+    yield
+    tpool.killall()
+    tpool.set_num_threads(before)
+
+
+@pytest.fixture
+def inline() -> Iterator[None]:
+    with no_thread_pool():
+        yield
+
+
+class Disk:
+    """A file system that can be stopped."""
+
+    def __init__(self) -> None:
+        self._moves = threading.Event()
+        self._moves.set()
+        self.done: list[str] = []
+
+    def stop(self) -> None:
+        self._moves.clear()
+
+    def go_on(self) -> None:
+        self._moves.set()
+
+    def ask(self, answer: str) -> str:
+        self._moves.wait(5)
+        self.done.append(answer)
+        return answer
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk()
+    yield disk
+    disk.go_on()
+
+
+def make(places: int = 2, deadline_s: float = DEADLINE_S, patience_s: float = DEADLINE_S) -> Calls:
+    return Calls("/d", SwiftLog(), Bounds(places, deadline_s, patience_s))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    limit_s = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < limit_s
+        sleep(0.01)
+
+
+class TestLine:
+    def test_a_call_returns_what_it_returns(self, inline):
+        line = make().line()
+        assert [line.run(pow, 2, 3), line.run(pow, 2, 4)] == [8, 16]
+
+    def test_a_call_raises_what_it_raises(self, inline):
+        line = make().line()
+        with pytest.raises(ZeroDivisionError):
+            line.run(divmod, 1, 0)
+        assert line.run(abs, -1) == 1
+
+    def test_what_was_started_is_waited_for_before_the_next_starts(self, inline):
+        seen: list[int] = []
+        line = make().line()
+        line.start(seen.append, 1)
+        assert seen == []
+        line.start(seen.append, 2)
+        assert seen == [1]
+        assert line.wait() is None
+        assert seen == [1, 2]
+        assert line.wait() is None
+
+    def test_what_a_started_call_raised_is_raised_later(self, inline):
+        line = make().line()
+        line.start(divmod, 1, 0)
+        with pytest.raises(ZeroDivisionError):
+            line.start(abs, -1)
+        assert line.run(abs, -1) == 1
+
+    def test_the_end_waits_for_what_was_started_and_does_not_mind_its_error(self, inline):
+        seen: list[int] = []
+        line = make().line()
+        line.start(divmod, 1, 0)
+        line.finish(seen.append, 1)
+        assert seen == [1]
+
+    def test_places_come_back(self, inline):
+        calls = make(places=1)
+        for _ in range(3):
+            assert calls.line().run(abs, -1) == 1
+
+
+class TestStalls:
+    @pytest.mark.expects_log(LATE)
+    def test_the_event_loop_goes_on_while_threads_hang(self, threads, disk):
+        disk.stop()
+        ticks: list[float] = []
+
+        def tick() -> None:
+            while len(ticks) < 10:
+                ticks.append(time.monotonic())
+                sleep(0.01)
+
+        ticking = spawn(tick)
+        with pytest.raises(StalledError):
+            make().line().run(disk.ask, "x")
+        ticking.wait()
+        assert max(b - a for a, b in itertools.pairwise(ticks)) < DEADLINE_S
+
+    @pytest.mark.expects_log(LATE)
+    def test_a_request_waits_no_longer_than_the_deadline(self, threads, disk):
+        disk.stop()
+        began_s = time.monotonic()
+        with pytest.raises(StalledError, match=r"/d: the file system did not answer for 0\.2 s") as caught:
+            make().line().run(disk.ask, "x")
+        assert DEADLINE_S <= time.monotonic() - began_s < 5 * DEADLINE_S
+        assert caught.value.retryable
+
+    @pytest.mark.expects_log(LATE)
+    def test_who_asks_again_is_told_again(self, inline):
+        line = make().line()
+        line.start(sleep, 2.5 * DEADLINE_S)
+        for _ in range(2):
+            with pytest.raises(StalledError):
+                line.wait()
+        assert line.wait() is None
+
+    @pytest.mark.expects_log(LATE)
+    def test_what_hangs_keeps_its_place_and_the_rest_of_the_pool_is_free(self, threads, disk):
+        calls = make(places=2, patience_s=60)
+        disk.stop()
+        waiting = [spawn(self._is_stalled, calls, disk) for _ in range(2)]
+        assert [each.wait() for each in waiting] == [True, True]
+        assert self._is_stalled(calls, disk)  # no place
+        assert make().line().run(abs, -1) == 1  # another device
+        disk.go_on()
+        wait_until(lambda: calls._places.counter == 2)
+        assert len(disk.done) == 2
+
+    @pytest.mark.expects_log(LATE)
+    def test_newcomers_are_sent_away_at_once_while_nothing_moves(self, threads, disk, caplog):
+        caplog.set_level(logging.INFO)
+        calls = make(places=1, patience_s=0.05)
+        disk.stop()
+        assert self._is_stalled(calls, disk)
+        began_s = time.monotonic()
+        for _ in range(100):
+            assert self._is_stalled(calls, disk)
+        assert time.monotonic() - began_s < DEADLINE_S
+        disk.go_on()
+        wait_until(lambda: not calls._places.locked())
+        assert calls.line().run(disk.ask, "y") == "y"
+        assert "/d: the file system answers again" in caplog.messages
+
+    def test_an_idle_device_is_not_a_stalled_one(self, threads, disk):
+        calls = make(places=1, deadline_s=5, patience_s=0.05)
+        sleep(0.1)
+        asking = [spawn(calls.line().run, disk.ask, str(number)) for number in range(3)]
+        assert [each.wait() for each in asking] == ["0", "1", "2"]
+
+    @staticmethod
+    def _is_stalled(calls: Calls, disk: Disk) -> bool:
+        try:
+            calls.line().run(disk.ask, "x")
+        except StalledError:
+            return True
+        return False
+
+
+class TestTidying:
+    @pytest.mark.expects_log(LATE)
+    def test_who_was_left_alone_tidies_up_himself(self, inline):
+        seen: list[str] = []
+        line = make().line()
+
+        def hang() -> None:
+            sleep(2 * DEADLINE_S)
+            seen.append("call")
+
+        with pytest.raises(StalledError):
+            line.run(hang)
+        line.finish(seen.append, "tidy")
+        assert seen == []
+        sleep(2 * DEADLINE_S)
+        assert seen == ["call", "tidy"]
+
+    @pytest.mark.expects_log(LATE)
+    def test_the_thread_that_was_left_alone_tidies_up_when_it_returns(self, threads, disk):
+        line = make().line()
+        disk.stop()
+        with pytest.raises(StalledError):
+            line.run(disk.ask, "call")
+        line.finish(disk.done.append, "tidy")
+        sleep(0.05)
+        assert disk.done == []
+        disk.go_on()
+        wait_until(lambda: len(disk.done) == 2)
+        assert disk.done == ["call", "tidy"]
+
+    @pytest.mark.expects_log(LATE)
+    def test_a_call_that_returned_between_deadline_and_end_is_tidied_up_after(self, threads, disk):
+        line = make().line()
+        disk.stop()
+        with pytest.raises(StalledError):
+            line.run(disk.ask, "call")
+        disk.go_on()
+        wait_until(lambda: disk.done == ["call"])
+        line.finish(disk.done.append, "tidy")
+        wait_until(lambda: disk.done == ["call", "tidy"])
+
+    @pytest.mark.expects_log(LATE)
+    def test_a_thread_that_returned_unnoticed_leaves_the_tidying_to_the_request(self, threads, disk):
+        line = make().line()
+        disk.stop()
+        with pytest.raises(StalledError):
+            line.run(disk.ask, "call")
+        disk.go_on()
+        while not disk.done:  # the event loop does not learn of it
+            time.sleep(0.01)
+        time.sleep(0.05)
+        line.finish(disk.done.append, "tidy")
+        wait_until(lambda: disk.done == ["call", "tidy"])
+
+    @pytest.mark.expects_log(LATE)
+    def test_the_end_of_an_upload_that_nobody_waits_for_waits_once(self, threads, disk):
+        line = make().line()
+        disk.stop()
+        line.start(disk.ask, "call")
+        began_s = time.monotonic()
+        line.finish(disk.done.append, "tidy")
+        assert time.monotonic() - began_s < 5 * DEADLINE_S
+        disk.go_on()
+        wait_until(lambda: disk.done == ["call", "tidy"])
+
+    @pytest.mark.expects_log(LATE)
+    def test_who_got_no_place_tidies_up_without_waiting(self, threads, disk):
+        calls = make(places=1, patience_s=0)
+        disk.stop()
+        with pytest.raises(StalledError):
+            calls.line().run(disk.ask, "x")
+        line = calls.line()
+        with pytest.raises(StalledError):
+            line.start(disk.ask, "y")
+        line.finish(disk.done.append, "tidy")
+        wait_until(lambda: disk.done == ["tidy"])
