@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
 from swift.common.utils import Timestamp
 from swift.obj.diskfile import DiskFileManager
+from tests.exported import export, rewrite
 from tests.objects import START_S, Files, Objects, SwiftLog, at
 
 MD5_OF_HELLO = "5d41402abc4b2a76b9719d911017c592"
@@ -364,6 +366,20 @@ class TestPosixWithoutTrusted(TestPosix):
             found.distrust()
             yield found
             assert found.temporary_files() == []
+
+
+class TestExported(TestPosix):
+    """Ours, in a directory somewhere else that is exported, as if it were on another file system."""
+
+    @pytest.fixture
+    def objects(self, swift_conf: Path, tmp_path: Path) -> Iterator[Files]:
+        with contextlib.closing(Files(tmp_path / "ours", {"mb_per_sync": "1"})) as found:
+            exported = export(found.root, tmp_path / "projects", "a", "c")
+            rewrite(found.root, replace(exported, is_foreign=True))
+            yield found
+            assert not list(tmp_path.rglob(".lustack.tmp.*"))
+            assert sorted(path.name for path in found.root.iterdir()) == [".lustack"]
+            assert found.sidecars() == []
 
 
 def as_http(text: str) -> str:
