@@ -39,15 +39,16 @@ unit: .venv/.ready-test  ## the quick tests
 functional: .venv/.ready-test  ## the tests with real servers
 	@$(TOX) -e functional </dev/null
 
-coverage: .venv/.ready-test  ## every line and branch was reached by unit and functional tests
+coverage: .venv/.ready-test  ## every line and branch was reached by the quick tests
 	@$(TOX) -e coverage </dev/null
 
 test: .venv/.ready-test .venv/.ready-demo  ## everything that CI runs; stops at the first failure
-	@for step in lint unit functional coverage demo; do \
-	    echo "== make $$step"; \
-	    $(MAKE) --no-print-directory $$step || { echo "== FAILED: make $$step"; exit 1; }; \
+	@for step in lint unit coverage functional demo; do \
+	    echo "== make $$step"; SECONDS=0; \
+	    $(MAKE) --no-print-directory $$step || { echo "== FAILED: make $$step after $$SECONDS s"; exit 1; }; \
+	    echo "== $$step took $$SECONDS s"; \
 	done; \
-	echo "== passed: lint, unit, functional, coverage, demo"
+	echo "== passed: lint, unit, coverage, functional, demo"
 
 torture: .venv/.ready-dev  ## kill processes at random under load, for long; then check that nothing is lost
 	@$(BIN)/python tests/torture/run.py </dev/null
