@@ -4,7 +4,8 @@
     python bench/reconcile.py [--files 200000] [--directory-files 1000] [--at DIR]
 
 Makes a tree of files as a job would, then measures three runs: all are new, nothing changed, all are gone. CPU is that
-of the command itself, and that of the container server while it ran. Prints a table in Markdown.
+of the command itself, and that of the container server while it ran. Prints a table in Markdown; fails if the command
+needed more than 200 MiB.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from lustack.server import instance, topology
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+MOST_RSS_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ def main() -> None:
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for run in runs:
         print(run.row(idle.daemon_s))
+    if max(run.rss_bytes for run in runs) > MOST_RSS_BYTES:
+        sys.exit(f"the command used more than {MOST_RSS_BYTES // 2**20} MiB")
 
 
 if __name__ == "__main__":
