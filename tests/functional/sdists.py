@@ -7,6 +7,7 @@ Rule 2: only `test/` and `etc/` are unpacked, so that the suite runs against the
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import subprocess
 import sys
@@ -57,8 +58,11 @@ def tests_of(package: str, cache: Path) -> Path:
     """
     version = importlib.metadata.version(package)
     directory = cache / f"{package}-{version}"
+    directory.mkdir(parents=True, exist_ok=True)
     complete = directory / "complete"
-    if not complete.exists():
-        _unpack(_download(f"{package}=={version}", directory / "archive"), directory)
-        complete.touch()
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if not complete.exists():
+            _unpack(_download(f"{package}=={version}", directory / "archive"), directory)
+            complete.touch()
     return directory
