@@ -16,7 +16,7 @@ BIN := .venv/bin
 TOX := $(BIN)/tox run --quiet
 SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
 
-.PHONY: help run demo test test-all lint unit functional coverage long torture dev install clean
+.PHONY: help lustre run demo test test-all lint unit functional coverage long torture dev install clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ test: .venv/.ready-test .venv/.ready-demo  ## everything that CI runs; stops at 
 	    echo "== $$step took $$SECONDS s"; \
 	done; \
 	echo "== passed: lint, unit, coverage, functional, demo"
+
+lustre: .venv/.ready-dev  ## the tests on a mounted Lustre, as root: LUSTACK_TEST_LUSTRE=/mnt/point make lustre
+	@$(BIN)/python -m pytest tests/lustre </dev/null
 
 torture: .venv/.ready-dev  ## kill processes at random under load, for long; then check that nothing is lost
 	@$(BIN)/python tests/torture/run.py </dev/null

@@ -39,6 +39,8 @@ class Memory:
         most: so many files, and so many directories, are remembered.
         files: the name of a file that has no other, since its birth.
         folders: the name of a directory; of a removed one its last.
+        doubtful: what had two names once, or was renamed where another name was expected: it is asked for its names,
+            whatever the tables say. Nothing orders the records of two MDTs.
         heirs: what became of an inode that migrated.
         lock: to be held while a window is filled.
     """
@@ -46,12 +48,13 @@ class Memory:
     most: int = 100_000
     files: dict[bytes, Name] = field(default_factory=dict)
     folders: dict[bytes, Name] = field(default_factory=dict)
+    doubtful: dict[bytes, None] = field(default_factory=dict)
     heirs: dict[bytes, bytes] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def trim(self) -> None:
         """Forgets what is oldest."""
-        for table in (self.files, self.folders, self.heirs):
+        for table in (self.files, self.folders, self.doubtful, self.heirs):
             for key in list(islice(table, max(0, len(table) - self.most))):
                 del table[key]
 
@@ -124,14 +127,14 @@ class Window:
         return self.count - count
 
     def _feed(self, buffer: bytes) -> None:
-        names, files, rarer = self.names, self.memory.files, self._rarer
+        names, files, doubtful, rarer = self.names, self.memory.files, self.memory.doubtful, self._rarer
         count = index = time = 0
         target = b""
         for kind, flags, index, time, target, parent, source, name in scan(buffer):  # noqa: B007 (the last are kept)
             count += 1
             if kind == _CLOSE and flags & _MODE != _READ_ONLY:
                 found = files.get(target)
-                if found is None:
+                if found is None or target in doubtful:
                     self.keys[target] = None
                 else:
                     names[found] = names.get(found, 0) & _KEPT | IS_FILE
@@ -153,7 +156,8 @@ class Window:
 
     def _mkdir(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         del source
-        self.memory.folders[target] = (parent, name)
+        if target not in self.memory.doubtful:
+            self.memory.folders[target] = (parent, name)
         self.names[parent, name] = self.names.get((parent, name), IS_NEW) & _KEPT | IS_DIRECTORY
 
     def _rmdir(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
@@ -164,14 +168,13 @@ class Window:
 
     def _hlink(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         del source
-        # A file with two names is asked for them when it changes.
-        self.memory.files.pop(target, None)
+        self.memory.doubtful[target] = None
         self.names[parent, name] = self.names.get((parent, name), 0) & IS_DIRECTORY | IS_FILE
 
     def _change(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         del parent, source, name
         found = self.memory.files.get(target)
-        if found is None:
+        if found is None or target in self.memory.doubtful:
             self.keys[target] = None
         else:
             self.names.setdefault(found, IS_FILE)
@@ -182,16 +185,22 @@ class Window:
         move = Move(key, (old_parent, old_name), (parent, new_name))
         self.memory.files.pop(target, None)
         if key in self.memory.folders:
-            self.memory.folders[key] = move.new
+            self._follow(self.memory.folders, move)
             self.moves.append(move)
             return
         before = self.names.get(move.old, 0)
         self.names[move.old] = before & _KEPT | IS_FILE
         self.names[move.new] = self.names.get(move.new, 0) & IS_DIRECTORY | IS_FILE | before & IS_OPEN
-        if key in self.memory.files:
-            self.memory.files[key] = move.new
-        else:
+        if key not in self.memory.files:
             self.unclear.append(move)
+        self._follow(self.memory.files, move)
+
+    def _follow(self, table: dict[bytes, Name], move: Move) -> None:
+        if table.get(move.key) == move.old:
+            table[move.key] = move.new
+        else:
+            table.pop(move.key, None)
+            self.memory.doubtful[move.key] = None
 
     def _migrate(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         old, memory = source[:16], self.memory

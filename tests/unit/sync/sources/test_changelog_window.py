@@ -106,6 +106,13 @@ def test_a_file_with_two_names_is_asked_for_them():
     assert list(window.keys) == [FILE]
 
 
+def test_a_second_name_may_be_heard_of_before_the_first():
+    memory = Memory()
+    fill(record(1, Type.HLINK, name=b"b"), memory=memory)  # the log of another MDT
+    window = fill(record(1, Type.CREAT, name=b"a"), record(2, Type.CLOSE, flags=2), memory=memory)
+    assert list(window.keys) == [FILE]
+
+
 def test_a_renamed_file_has_its_new_name_and_is_as_open_as_before():
     window = fill(
         record(1, Type.CREAT, name=b"a"),
@@ -128,6 +135,20 @@ def test_a_rename_over_something_makes_no_new_name():
     window = fill(record(1, Type.RENME, LATER, FOLDER, b"b", old=(FOLDER, b"a"), moved=FILE))
     assert window.names == {(FOLDER, b"a"): IS_FILE, (FOLDER, b"b"): IS_FILE}
     assert window.unclear == [Move(FILE, (FOLDER, b"a"), (FOLDER, b"b"))]
+
+
+def test_what_is_renamed_from_where_it_was_not_is_asked_for_its_name():
+    elsewhere = record(1, Type.RENME, NO_FID, OTHER, b"c", old=(OTHER, b"b"), moved=FILE)
+    late = fill(record(1, Type.CREAT, name=b"a"), elsewhere, record(2, Type.CLOSE, flags=2))
+    assert (list(late.keys), late.memory.files) == ([FILE], {})
+    memory = Memory()
+    fill(elsewhere, memory=memory)
+    fill(record(1, Type.CREAT, name=b"a"), memory=memory)
+    assert list(fill(record(2, Type.CLOSE, flags=2), memory=memory).keys) == [FILE]
+    folder = fill(record(1, Type.MKDIR, name=b"d"), elsewhere)
+    assert (folder.memory.folders, len(folder.moves)) == ({}, 1)
+    fill(record(1, Type.MKDIR, name=b"d"), memory=memory)
+    assert memory.folders == {}
 
 
 def test_a_renamed_directory_is_a_move_and_keeps_its_identity():
