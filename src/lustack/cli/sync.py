@@ -62,7 +62,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verb.add_argument("--force", action="store_true", help="delete rows also where a whole file system seems lost")
     verb.add_argument("--restart", action="store_true", help="do not continue a comparison that was interrupted")
     verb.set_defaults(run=reconcile)
+    # They use what is below.
+    from lustack.cli import status, wait
+
     register.add_verb(verbs)
+    status.add_verb(verbs, common)
+    wait.add_verb(verbs, common)
 
 
 def run(wanted: argparse.Namespace) -> int:

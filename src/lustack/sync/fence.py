@@ -29,6 +29,9 @@ from lustack.posix.tree import open_beneath
 MODE = 0o1733
 """Everybody may make a file and remove his own, nobody but root and the daemon may list them."""
 
+_PASSAGE = 0o011
+"""What everybody needs on the directory above it: the way through, not the list."""
+
 MOST = 10_000
 """More than so many at a time are not looked at: the others wait until there is room again."""
 
@@ -44,7 +47,9 @@ def nonce_of(path: bytes) -> bytes | None:
 
 
 def prepare(root_fd: int) -> None:
-    """Makes the directory where it is missing; does nothing on a device without `.lustack`.
+    """Makes the directory where it is missing, and the way to it; does nothing on a device without `.lustack`.
+
+    What else is in `.lustack` keeps its own mode, 0700.
 
     Raises:
         OSError: the file system fails.
@@ -52,6 +57,7 @@ def prepare(root_fd: int) -> None:
     with suppress(FileNotFoundError, FileExistsError):
         reserved = open_beneath(root_fd, layout.RESERVED, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            os.fchmod(reserved, os.fstat(reserved).st_mode & 0o7777 | _PASSAGE)
             name = os.path.basename(layout.FENCE)
             os.mkdir(name, 0o700, dir_fd=reserved)
             os.chmod(name, MODE, dir_fd=reserved)

@@ -24,6 +24,7 @@ from lustack.sync import drift
 from lustack.sync.device import Device, open_device
 from lustack.sync.drift import Judged, Relook, Suspect, Verdict
 from lustack.sync.errors import ContainerGoneError, DeviceMissingError, StoppedError
+from lustack.sync.exclusion import compile_globs
 from lustack.sync.hasher import Pace
 from lustack.sync.housekeeping import Litter, Sweeper
 from lustack.sync.inspector import ToldFindings, inspected
@@ -100,6 +101,7 @@ class Fsck:
         self._stop = stop
         self._monotonic_s = monotonic_s
         self._progress = Progress()
+        self._excluded = compile_globs(world.settings.exclude)
         self._relook = Relook(world.sink, world.clock)
         self._pace = Pace(options.names_per_s, stop.wait, monotonic_s) if options.names_per_s else None
         self._due_s: dict[Suspect, float] = {}
@@ -221,7 +223,7 @@ class Fsck:
         for (path, _), group in groupby(due, key=lambda each: (each.device, each.key)):
             suspects = list(group)
             try:
-                with open_device(path) as device:
+                with open_device(path, self._excluded) as device:
                     self._conclude(list(self._relook.judge(device, suspects)))
             except (ContainerGoneError, DeviceMissingError, OSError):
                 # Nothing is drift that cannot be looked at; the survey says what could not be read.
@@ -278,7 +280,7 @@ class Fsck:
         for policy in self._world.policies:
             path = os.path.join(self._world.settings.devices, policy.device)
             # The survey has said that a device is missing.
-            with suppress(DeviceMissingError), open_device(path) as device:
+            with suppress(DeviceMissingError), open_device(path, self._excluded) as device:
                 yield policy.index, device
 
     def _sweep(self) -> None:

@@ -12,7 +12,7 @@ NONCE = b"0123456789abcdef" * 2
 
 @pytest.fixture
 def root(tmp_path):
-    (tmp_path / ".lustack").mkdir()
+    (tmp_path / ".lustack").mkdir(mode=0o700)
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         yield fd
@@ -38,6 +38,7 @@ def test_everybody_may_make_one_and_nobody_sees_those_of_others(root, tmp_path):
     fence.prepare(root)
     fence.prepare(root)
     assert (tmp_path / ".lustack" / "fence").stat().st_mode & 0o7777 == 0o1733
+    assert (tmp_path / ".lustack").stat().st_mode & 0o7777 == 0o711
 
 
 def test_a_flood_is_looked_at_in_parts(root, tmp_path, monkeypatch):

@@ -95,6 +95,12 @@ def test_what_is_being_written_is_no_drift(playground):
     assert ear.problems == []
 
 
+def test_files_that_are_left_out_of_listings_are_no_drift(playground):
+    playground.write("o.tmp")
+    give_row(playground, "o.tmp")
+    assert found(playground) == [("extra-row", "a/c/o.tmp", False)]
+
+
 def test_a_difference_must_last(playground):
     playground.write("o")
     started_s = time.monotonic()

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lustack sync status`: what the daemon says of itself, for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from lustack.cli import exits
+from lustack.cli.sync import printable, stop_on_signals
+
+if TYPE_CHECKING:
+    from lustack.sync.status import JobStatus, SourceStatus, Status
+
+_OLD_S = 10.0
+"""The daemon writes its status every second; one that is older than this is from a daemon that is gone or hangs."""
+
+_EVERY_S = 1.0
+_NS = 1_000_000_000
+_UNITS = ((2 * 86_400, 86_400, "days"), (3600, 3600, "h"), (60, 60, "min"))
+"""From how many seconds on a unit is used, its seconds, its name."""
+
+_CLEAR = "\x1b[H\x1b[J"
+
+_DESCRIPTION = """\
+Says whether the daemon of this machine runs, how far behind it is, and what it is doing."""
+
+_EPILOG = """\
+exit codes:
+  0  the daemon runs, or stands by for another one
+  1  it does not run, or has said nothing for 10 seconds"""
+
+
+def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    """Add the command to `lustack sync`."""
+    verb = verbs.add_parser(
+        "status",
+        parents=[common],
+        help="what the daemon is doing",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--json", action="store_true", help="print one line of JSON")
+    verb.add_argument("--watch", action="store_true", help="print it every second, until Ctrl-C")
+    verb.set_defaults(run=show)
+
+
+def show(wanted: argparse.Namespace) -> int:
+    """Print the status.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LustackError: the configuration or the status cannot be read.
+    """
+    from lustack.sync import opts
+
+    settings = opts.read(opts.configure(wanted.config_file or ["/etc/lustack/lustack.conf"]))
+    if not wanted.watch:
+        return print_once(settings.state_dir, sys.stdout, is_json=wanted.json)
+    with stop_on_signals() as stop:
+        return watch(settings.state_dir, sys.stdout, stop, is_json=wanted.json)
+
+
+def watch(state_dir: str, stream: TextIO, stop: threading.Event, *, is_json: bool) -> int:
+    """Print the status every second until it is time to stop.
+
+    Returns:
+        The exit code of the last look.
+    """
+    while True:
+        if stream.isatty() and not is_json:
+            stream.write(_CLEAR)
+        code = print_once(state_dir, stream, is_json=is_json)
+        if stop.wait(_EVERY_S):
+            return code
+
+
+def print_once(state_dir: str, stream: TextIO, *, is_json: bool) -> int:
+    """Print the status now.
+
+    Returns:
+        The exit code.
+    """
+    from lustack.sync import status
+
+    found = status.read(state_dir)
+    now_ns = time.time_ns()
+    text = render_json(found, now_ns) if is_json else render_text(found, now_ns, state_dir)
+    print(text, file=stream, flush=True)
+    return exits.DONE if is_alive(found, now_ns) else exits.FAILED
+
+
+def is_alive(found: Status | None, now_ns: int) -> bool:
+    """Whether a status is that of a daemon that runs."""
+    return found is not None and found.state != "stopped" and now_ns - found.written_ns < _OLD_S * _NS
+
+
+def render_json(found: Status | None, now_ns: int) -> str:
+    """The status as one line for programs."""
+    document = {} if found is None else dataclasses.asdict(found)
+    age_s = None if found is None else (now_ns - found.written_ns) / _NS
+    return json.dumps({"is_alive": is_alive(found, now_ns), "age_s": age_s, **document})
+
+
+def render_text(found: Status | None, now_ns: int, state_dir: str) -> str:
+    """The status for people."""
+    if found is None:
+        return f"lustack sync does not run: no daemon has ever used the state {state_dir}"
+    lines = [_headline(found, now_ns)]
+    if not is_alive(found, now_ns):
+        return lines[0]
+    if found.state == "standby":
+        return "\n".join([*lines, "another daemon does the work; this one takes over when it ends"])
+    lines += _work(found)
+    for source in found.sources:
+        lines += _source(source)
+    lines += _jobs(found)
+    lines += _comparison(found, now_ns)
+    return "\n".join(lines)
+
+
+def _headline(found: Status, now_ns: int) -> str:
+    age_s = (now_ns - found.written_ns) / _NS
+    who = f"process {found.pid} on {found.host}"
+    if found.state == "stopped":
+        return f"lustack sync does not run: it was stopped {duration(age_s)} ago ({who})"
+    if not is_alive(found, now_ns):
+        return f"lustack sync does not run, or hangs: {who} has said nothing for {duration(age_s)}"
+    uptime = duration((now_ns - found.started_ns) / _NS)
+    return f"lustack sync: {found.state} for {uptime}, {who}, mode: {found.mode}"
+
+
+def _work(found: Status) -> list[str]:
+    memory = f"{found.memory_bytes / 2**20:.1f} of {found.memory_limit_bytes / 2**20:.0f} MiB"
+    paused = ", paused: events come first" if found.is_hashing_paused else ""
+    return [
+        _line("lag", f"{found.lag_s:.2f} s, {found.lag_records} records"),
+        _line("precision", f"{found.precision} ({found.dirty_names} waiting, {found.held_names} held, {memory})"),
+        _line("events", f"{found.events} ({found.events_per_s:.0f}/s), {found.losses} losses"),
+        _line("rows", f"{found.rows} ({found.rows_per_s:.0f}/s) in {found.batches} batches"),
+        _line("left out", f"{found.self_events} of Swift's own, {found.short_lived} short-lived"),
+        _line("to be hashed", f"{found.hash_backlog} files{paused}"),
+    ]
+
+
+def _source(source: SourceStatus) -> list[str]:
+    promises = [
+        "changes by all hosts" if source.is_across_hosts else "changes on this host only",
+        "also while no daemon runs" if source.is_complete else "only while the daemon runs",
+        f"late by {source.latency_s:g} s at most",
+    ]
+    lines = [_line("source", f"{source.name} of {source.device}: {', '.join(promises)}")]
+    state = f"position {source.position or 'at its beginning'}, lag {source.lag_s:.2f} s, {source.lag_records} records"
+    lines.append(_line("", f"{state}, {source.losses} losses"))
+    if source.why_down:
+        lines.append(_line("", f"IT IS DOWN: {source.why_down}"))
+    return lines
+
+
+def _jobs(found: Status) -> list[str]:
+    running = sum(job.is_running for job in found.jobs)
+    lines = [_line("jobs", f"{found.job_count}, {running} running")] if found.job_count else []
+    lines += [_line("", _job(job)) for job in found.jobs]
+    if found.job_count > len(found.jobs):
+        lines.append(_line("", f"and {found.job_count - len(found.jobs)} more"))
+    return lines
+
+
+def _job(job: JobStatus) -> str:
+    where = "/".join(part for part in (job.account, job.container, job.prefix) if part) or "everything"
+    at = f", at {job.at_container}/{job.at_name}" if job.at_container else ""
+    return printable(f"{where}: {job.why}{at if job.is_running else ', waits'}")
+
+
+def _comparison(found: Status, now_ns: int) -> list[str]:
+    if found.compared_ns:
+        ago = duration((now_ns - found.compared_ns) / _NS)
+        text = f"{ago} ago, took {duration(found.comparison_s)}, {found.comparisons} since the start"
+    else:
+        text = "not finished yet"
+    lines = [_line("comparison", text + (", running now" if found.is_comparing else ""))]
+    lines.append(
+        _line(
+            "",
+            f"{found.unhashed} files without MD5, {found.unlistable} names cannot be objects, "
+            f"{found.unreadable} directories cannot be read",
+        )
+    )
+    if found.clock_ahead_s > 1:
+        lines.append(_line("clock", f"timestamps are {duration(found.clock_ahead_s)} ahead of this machine's clock"))
+    if found.trouble:
+        ago = duration((now_ns - found.trouble_ns) / _NS)
+        lines.append(_line("last trouble", f"{ago} ago: {printable(found.trouble)}"))
+    return lines
+
+
+def _line(word: str, text: str) -> str:
+    return f"{word:<14}{text}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that matters."""
+    for least_s, unit_s, name in _UNITS:
+        if seconds >= least_s:
+            return f"{seconds / unit_s:.0f} {name}"
+    return f"{max(0.0, seconds):.1f} s"
