@@ -118,7 +118,28 @@ def find_file(device: str, account: str, container: str) -> bytes | None:
         Its path below the device root.
     """
     with opened_device(device) as root_fd:
-        return _first_entry(root_fd, names.container_path(account, container))
+        return first_entry(root_fd, names.container_path(account, container))
+
+
+def first_entry(root_fd: int, path: bytes) -> bytes | None:
+    """Something in a directory, None if nothing is in it, or it does not exist.
+
+    Args:
+        root_fd: the device root.
+        path: below it.
+
+    Returns:
+        Its path below the device root.
+    """
+    try:
+        fd = open_beneath(root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        entries: Iterable[str] = os.listdir(fd)
+    finally:
+        os.close(fd)
+    return next((path + b"/" + os.fsencode(entry) for entry in entries), None)
 
 
 def _is_same(export: Export) -> bool:
@@ -192,22 +213,10 @@ def _node(fd: int) -> _Node:
 
 def _refuse_files(root_fd: int, wish: Wish) -> None:
     """What is in the container's own directory would lose its name."""
-    found = _first_entry(root_fd, names.container_path(wish.account, wish.container))
+    found = first_entry(root_fd, names.container_path(wish.account, wish.container))
     if found is not None:
         allowed = f"a container without a directory of its own; remove {os.fsdecode(found)} below the device first"
         raise ConfigurationError(_WHERE, "CONTAINER", wish.container, allowed)
-
-
-def _first_entry(root_fd: int, path: bytes) -> bytes | None:
-    try:
-        fd = open_beneath(root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return None
-    try:
-        entries: Iterable[str] = os.listdir(fd)
-    finally:
-        os.close(fd)
-    return next((path + b"/" + os.fsencode(entry) for entry in entries), None)
 
 
 def _mark(fd: int, path: bytes) -> str:

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
 from lustack.errors import LustackError
 from lustack.exports import table
+from lustack.exports.binding import first_entry
 from lustack.exports.errors import ExportMissingError
+from lustack.mapping import names
 from lustack.mapping.exports import Export, Stage
 from lustack.sync.device import Device, open_device
 from lustack.sync.errors import (
@@ -291,6 +293,7 @@ class Survey:
             self._compare(turn, None, tools, limits, where)
             return
         with closing(directory):
+            self._note_hidden(turn)
             if turn.state.presence is Presence.DOOMED:
                 self._note(turn.key, "deleted in Swift, but its directory holds files")
                 limits = replace(limits, may_put=False)
@@ -339,6 +342,14 @@ class Survey:
             )
             gone = comparison.tally.withheld
             self._report.errors.append(MassDeletionError(str(comparison.key), gone, why))
+
+    def _note_hidden(self, turn: _Turn) -> None:
+        """A job has put something where the export of the container hides it."""
+        if turn.device.exports.get(*turn.key) is not None:
+            with suppress(OSError):
+                hidden = first_entry(turn.device.root.fd, names.container_path(*turn.key))
+                if hidden is not None:
+                    self._note(turn.key, f"it is an export, so {os.fsdecode(hidden)} below the device is no object")
 
     def _forget_left(self, turn: _Turn) -> None:
         """An export has left, and so has its container: there is no listing to empty."""

@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import signal
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +187,60 @@ class TestRelease:
     def test_what_is_none_cannot_be_let_go(self, root):
         with pytest.raises(ConfigurationError, match="export list"):
             binding.release(str(root), "a", "e")
+
+
+def killed_at(step: int, act) -> bool:
+    """Do something in another process, which is killed at one of its steps; whether it came so far."""
+    child = os.fork()
+    if not child:
+        left = step
+
+        def count(event: str, _arguments: tuple) -> None:
+            nonlocal left
+            left -= event == "open" or event.startswith("os.")
+            if left < 0:
+                signal.raise_signal(signal.SIGKILL)
+
+        sys.addaudithook(count)
+        act()
+        signal.raise_signal(signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    return os.WTERMSIG(status) == signal.SIGKILL
+
+
+class TestKilled:
+    """Wherever it is killed, the same call goes on; before that everybody sees all or nothing."""
+
+    def test_bind(self, root, directory):
+        step = 0
+        while killed_at(step, lambda: export(root, directory)):
+            assert [each.path for each in read(root)] in ([], [os.fsencode(directory)])
+            found = export(root, directory)
+            os.close(open_export(found))
+            assert {*read(root)} == {found}
+            rewrite(root)
+            step += 1
+        assert step > 10
+        assert not list(root.rglob("*.json.*"))
+
+    def test_bind_for_the_first_time(self, root, directory, tmp_path):
+        step = 0
+        while killed_at(step, lambda: export(root, directory)):
+            assert [each.path for each in read(root)] in ([], [os.fsencode(directory)])
+            os.close(open_export(export(root, directory)))
+            shutil.rmtree(root / ".lustack")
+            step += 1
+        assert step > 10
+
+    def test_release(self, root, directory):
+        step = 0
+        export(root, directory)
+        while killed_at(step, lambda: binding.release(str(root), "a", "e")):
+            assert [each.path for each in read(root)] == [os.fsencode(directory)]
+            assert binding.release(str(root), "a", "e").stage is Stage.LEAVING
+            export(root, directory)
+            step += 1
+        assert step > 5
 
 
 def test_what_an_export_hides_is_found(root, directory):

@@ -477,6 +477,17 @@ class TestExports:
         report = survey.run(Scope(), Options())
         assert [type(error) for error in report.errors] == [ExportMissingError]
 
+    def test_what_it_hides_is_reported(self, playground, found):
+        hidden = playground.root / "a" / "e"
+        hidden.mkdir()
+        assert run(playground).notes == []
+        (hidden / "late").touch()
+        assert run(playground).notes == [("a/e", "it is an export, so a/e/late below the device is no object")]
+        assert playground.listed(self.KEY) == ["a", "run/b"]
+        shutil.rmtree(hidden)
+        hidden.symlink_to("c")
+        assert run(playground).notes == []
+
     def test_when_it_is_let_go_its_rows_go_however_many(self, playground, found):
         run(playground)
         playground.settings = replace(playground.settings, missing_rows=0)
