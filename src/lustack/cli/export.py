@@ -18,9 +18,9 @@ from lustack.cli.sync import Follower, Progress, printable, show_progress, stop_
 
 if TYPE_CHECKING:
     from lustack.sync.exporting import Bound, Exporting, Shown
-    from lustack.sync.service import World
     from lustack.sync.settings import Settings
     from lustack.sync.survey import Report
+    from lustack.sync.world import World
 
 _LOOK_S = 0.5
 _ALIVE_NS = 10 * 10**9
@@ -155,11 +155,11 @@ class Job:
         return exits.DONE
 
     def _compare(self, bound: Bound, progress: Progress) -> int:
-        from lustack.sync import importing, service
+        from lustack.sync import importing, world
         from lustack.sync.survey import Options
 
         follower = Follower(self.stop, progress, sys.stdout, is_telling=False, is_json=False)
-        with service.locked(self.settings.state_dir, importing.OWNER):
+        with world.locked(self.settings.state_dir, importing.OWNER):
             report = self.world.survey(follower).run(importing.scope_of(bound.export), Options())
         return _say(report)
 
@@ -200,12 +200,13 @@ def render_text(found: Shown) -> str:
 
 
 def _opened(stack: ExitStack, wanted: argparse.Namespace) -> Job:
-    from lustack.sync import opts, service
+    from lustack.sync import opts
+    from lustack.sync import world as worlds
     from lustack.sync.exporting import Exporting
 
     settings = opts.read(opts.configure(wanted.config_file or ["/etc/lustack/lustack.conf"]))
     stop = stack.enter_context(stop_on_signals())
-    world = stack.enter_context(service.opened(settings))
+    world = stack.enter_context(worlds.opened(settings))
     return Job(settings, world, Exporting(settings.devices, world.policies, world.sink), stop)
 
 

@@ -94,15 +94,16 @@ def check(wanted: argparse.Namespace) -> int:
     Raises:
         LustackError: see `lustack.sync.fsck.Fsck.run`.
     """
-    from lustack.sync import opts, service
+    from lustack.sync import opts
     from lustack.sync.fsck import Fsck, Options
+    from lustack.sync.world import locked, opened
 
     settings = opts.read(opts.configure(wanted.config_file or ["/etc/lustack/lustack.conf"]))
     options = Options(wanted.repair, wanted.rate, wanted.settle, resume=not wanted.restart)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
-        stack.enter_context(service.locked(settings.state_dir, "fsck"))
-        world = stack.enter_context(service.opened(settings))
+        stack.enter_context(locked(settings.state_dir, "fsck"))
+        world = stack.enter_context(opened(settings))
         teller = Teller(stack.enter_context(show_progress(sys.stderr)), sys.stdout, is_json=wanted.json)
         progress = Fsck(world, options, teller, stop).run(parse_scope(wanted.scope, "lustack fsck"))
     print(render_json(progress) if wanted.json else render_text(progress), flush=True)

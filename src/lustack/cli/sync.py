@@ -99,15 +99,16 @@ def reconcile(wanted: argparse.Namespace) -> int:
     Raises:
         LustackError: see `lustack.sync.survey.Survey.run`.
     """
-    from lustack.sync import opts, service
+    from lustack.sync import opts
     from lustack.sync.survey import Options
+    from lustack.sync.world import locked, opened
 
     settings = opts.read(opts.configure(_files(wanted)))
     options = Options(dry_run=wanted.dry_run, force=wanted.force, resume=not wanted.restart)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
-        stack.enter_context(service.locked(settings.state_dir, "command"))
-        world = stack.enter_context(service.opened(settings))
+        stack.enter_context(locked(settings.state_dir, "command"))
+        world = stack.enter_context(opened(settings))
         printer = stack.enter_context(show_progress(sys.stderr))
         follower = Follower(stop, printer, sys.stdout, wanted.dry_run or wanted.verbose, wanted.json)
         report = world.survey(follower).run(parse_scope(wanted.scope), options)

@@ -27,6 +27,9 @@ from lustack.sync.sinks.rings import Policy
 
 _LOOK_S = 0.5
 _MOST_ROWS = 1000
+_BUSY_S = 10.0
+"""A file that is being written to is looked at again after so long."""
+
 _LINGER_S = 1.0
 """A row waits at most so long for others of its container; one alone costs the server 3.5 ms. Source: measured."""
 
@@ -110,6 +113,8 @@ class Background:
                 counts.count_hash(outcome)
                 if outcome is Outcome.HASHED:
                     names.append(item.name)
+                elif outcome in (Outcome.BUSY, Outcome.CHANGED):
+                    backlog.add(item, _BUSY_S)
                 if len(names) >= _MOST_ROWS or time.monotonic() - began_s >= _LINGER_S:
                     item = None
                 else:

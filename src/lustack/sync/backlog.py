@@ -6,13 +6,17 @@ What does not fit is found again by the next comparison.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from lustack.sync.sinks.protocol import ContainerKey
 
 _ROOM = 100_000
-"""About 30 MB of names."""
+"""About 40 MB of names."""
 
 
 class Unhashed(NamedTuple):
@@ -28,33 +32,61 @@ class Unhashed(NamedTuple):
 
 
 class Backlog:
-    """A queue of objects, first in, first out. Thread-safe."""
+    """A queue of objects: the one whose time came first is first out. Thread-safe."""
 
-    def __init__(self, room: int = _ROOM) -> None:
+    def __init__(self, room: int = _ROOM, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         """Is empty.
 
         Args:
             room: the most objects.
+            monotonic_s: a clock that never goes back.
         """
         self._room = room
-        self._waiting: dict[Unhashed, None] = {}
+        self._monotonic_s = monotonic_s
+        self._waiting: set[Unhashed] = set()
+        self._queue: list[tuple[float, int, Unhashed]] = []
+        self._order = itertools.count()
         self._changed = threading.Condition()
+        self._is_paused = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, item: Unhashed) -> None:
-        """Adds an object, unless it waits already or there is no room."""
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is given out, because there is more urgent work."""
+        return self._is_paused
+
+    def pause(self, *, is_paused: bool) -> None:
+        """Gives out nothing for a while, or again."""
         with self._changed:
-            if len(self._waiting) < self._room:
-                self._waiting.setdefault(item)
+            self._is_paused = is_paused
+            self._changed.notify()
+
+    def add(self, item: Unhashed, delay_s: float = 0.0) -> None:
+        """Adds an object, unless it waits already or there is no room.
+
+        Args:
+            item: the object.
+            delay_s: how long it waits at least.
+        """
+        with self._changed:
+            if len(self._waiting) < self._room and item not in self._waiting:
+                self._waiting.add(item)
+                heapq.heappush(self._queue, (self._monotonic_s() + delay_s, next(self._order), item))
                 self._changed.notify()
 
     def take(self, timeout_s: float) -> Unhashed | None:
-        """The object that has waited longest, None if there is none in time."""
+        """The object whose time came first, None if there is none in time."""
+        end_s = self._monotonic_s() + timeout_s
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting, timeout_s)
-            item = next(iter(self._waiting), None)
-            if item is not None:
-                del self._waiting[item]
-            return item
+            while True:
+                now_s = self._monotonic_s()
+                ready_s = self._queue[0][0] if self._queue and not self._is_paused else end_s + 1.0
+                if ready_s <= now_s:
+                    item = heapq.heappop(self._queue)[2]
+                    self._waiting.remove(item)
+                    return item
+                if now_s >= end_s:
+                    return None
+                self._changed.wait(min(ready_s, end_s) - now_s)

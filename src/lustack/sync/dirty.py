@@ -50,11 +50,13 @@ class Container:
     """The dirty names of one container."""
 
     __slots__ = (
+        "checked_s",
         "due",
         "flying",
         "given_up",
         "held",
         "is_busy",
+        "is_other",
         "is_queued",
         "is_whole",
         "key",
@@ -80,8 +82,9 @@ class Container:
         self.flying: Batch = {}
         self.given_up: set[bytes] = set()
         self.is_whole = False
-        self.is_queued = self.is_busy = False
+        self.is_queued = self.is_busy = self.is_other = False
         self.not_before_s = self.wait_s = 0.0
+        self.checked_s = float("-inf")
         self.size_bytes = CONTAINER_BYTES
 
     def add(self, rest: bytes, value: int, now_s: float, *, is_open: bool) -> None:
@@ -170,10 +173,10 @@ class Container:
         else:
             self.due[rest] = value | (kinds & KINDS)
 
-    def oldest(self) -> int | None:
+    def oldest(self, *, with_held: bool = True) -> int | None:
         """The first window that something of this container waits in; None: nothing does."""
-        found = [next(iter(source.values())) for source in (self.names,) if source]
-        found += [next(iter(self.held.values()))[0]] if self.held else []
+        found = [next(iter(self.names.values()))] if self.names else []
+        found += [next(iter(self.held.values()))[0]] if self.held and with_held else []
         found += [min(source.values()) for source in (self.due, self.flying) if source]
         return min(found) >> SHIFT if found else None
 
@@ -269,14 +272,18 @@ class Dirty:
                 container.publish(until_s)
                 self.touch(container, now_s)
 
-    def oldest(self) -> int | None:
+    def oldest(self, *, with_held: bool = True) -> int | None:
         """The first window that something waits in; None: nothing does."""
-        found = (container.oldest() for container in self._active)
+        found = (container.oldest(with_held=with_held) for container in self._active)
         return min((each for each in found if each is not None), default=None)
 
     def size_bytes(self) -> int:
         """What all of it takes."""
         return sum(container.size_bytes for container in self._active)
+
+    def is_full(self) -> bool:
+        """Whether it is time to `relieve` the memory."""
+        return self.size_bytes() > self.limit_bytes
 
     def count(self) -> tuple[int, int]:
         """How many names are to be looked at, and how many are held."""

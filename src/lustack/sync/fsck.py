@@ -33,12 +33,12 @@ from lustack.sync.observe import Directory
 from lustack.sync.plan import SentRow
 from lustack.sync.problems import Kind, Problem
 from lustack.sync.reconcile import Tally, Tools
-from lustack.sync.service import World
 from lustack.sync.sinks.protocol import ContainerKey, Presence
 from lustack.sync.state import Cursor, Scope
 from lustack.sync.survey import Options as SurveyOptions
 from lustack.sync.survey import Survey
 from lustack.sync.twins import restore
+from lustack.sync.world import World
 
 _MOST_SUSPECTS = 10_000
 """More wait until they are due before the comparison goes on."""

@@ -12,10 +12,37 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from lustack.sync.hasher import Outcome
 from lustack.sync.housekeeping import Swept
 from lustack.sync.reconcile import Tally
+from lustack.sync.status import Status
 from lustack.sync.survey import Report
 
 LOOPBACK = "127.0.0.1"
 _CYCLE_BUCKETS_S = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
+
+
+PRECISIONS = ("names", "directories", "containers", "tree")
+
+_SHOWN = {
+    "lag_s": ("lag_seconds", "How long the oldest event has waited."),
+    "lag_records": ("lag_records", "Events that wait."),
+    "dirty_names": ("dirty_names", "Names that are to be looked at."),
+    "held_names": ("held_names", "Names that wait for their writer to close them."),
+    "memory_bytes": ("memory_bytes", "What the names that wait take."),
+    "job_count": ("jobs", "Parts of the tree that are to be compared."),
+    "events": ("events", "Events since the start."),
+    "rows": ("rows", "Rows that were sent for events since the start."),
+    "batches": ("batches", "Requests that carried them."),
+    "self_events": ("self_events", "Rows that repeat what Swift said itself."),
+    "short_lived": ("short_lived", "Names that came and went unseen."),
+    "losses": ("losses", "How often a source lost events."),
+    "hash_backlog": ("hash_backlog", "Files that wait for their MD5."),
+}
+"""Fields of the status that are shown as they are: the name of the metric, and what it says."""
+
+_OF_SOURCES = {
+    "lag_s": ("lag_seconds", "How long the oldest event of a source has waited."),
+    "lag_records": ("lag_records", "Events of a source that wait."),
+    "losses": ("losses", "How often a source lost events."),
+}
 
 
 class Metrics:
@@ -38,6 +65,24 @@ class Metrics:
         self._unreadable = self._gauge("unreadable_directories", "Directories that could not be read.")
         self._unhashed = self._gauge("unhashed_files", "Files whose MD5 nobody knows yet.")
         self._ahead = self._gauge("clock_ahead_seconds", "How far timestamps are ahead of this machine's clock.")
+        self._shown = {name: self._gauge(metric, text) for name, (metric, text) in _SHOWN.items()}
+        self._precision = Gauge(
+            "lustack_sync_precision", "1 for the level of precision.", ["level"], registry=self.registry
+        )
+        self._sources = {
+            name: Gauge(f"lustack_sync_source_{metric}", text, ["source"], registry=self.registry)
+            for name, (metric, text) in _OF_SOURCES.items()
+        }
+
+    def show(self, status: Status) -> None:
+        """How the daemon is now."""
+        for name, gauge in self._shown.items():
+            gauge.set(getattr(status, name))
+        for level in PRECISIONS:
+            self._precision.labels(level).set(level == status.precision)
+        for source in status.sources:
+            for name, gauge in self._sources.items():
+                gauge.labels(source.name).set(getattr(source, name))
 
     def count_cycle(self, report: Report, duration_s: float, ahead_s: float) -> None:
         """A comparison of everything is finished."""

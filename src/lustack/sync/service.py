@@ -1,44 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon: compares everything again and again, hashes and sweeps beside it, until it is told to stop.
+"""The daemon: follows events, compares everything now and then, hashes and sweeps beside it, until it is told to stop.
 
+    engine's threads:  events -> rows, within a second; see `engine`
     main thread:       compare -> wait for the rest of the interval -> compare ...     (after trouble: a growing wait)
-    background thread: hash what comparisons met; sweep now and then
+    background thread: hash what events and comparisons met; sweep now and then
     exports thread:    list what was exported, empty the listings of what is exported no more
+    reporter thread:   says how all that goes
+
+Without events the interval is `interval_s`, and somebody who waits at a fence is worth a comparison at once. Where
+events say everything it is `check_interval_s`; a loss is worth a comparison at once.
 
 Rule 1: trouble with one container, device or server is logged once and met again later; it never ends the daemon.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from oslo_log import log
 
-from lustack.errors import ConfigurationError, LustackError
+from lustack.errors import LustackError
 from lustack.sync.background import Background
 from lustack.sync.backlog import Backlog, Unhashed
-from lustack.sync.clock import Clock
-from lustack.sync.errors import StateError, StoppedError
+from lustack.sync.engine import Engine, Parts
+from lustack.sync.errors import DeviceMissingError, StoppedError
+from lustack.sync.fences import Fences
 from lustack.sync.importing import Importer
 from lustack.sync.metrics import Metrics
 from lustack.sync.plan import SentRow
-from lustack.sync.reconcile import Tally, Tools, Watcher
+from lustack.sync.recent import RecentSink
+from lustack.sync.reconcile import Tally
+from lustack.sync.reporter import Compared, Reporter
+from lustack.sync.runner import KeptJobs
 from lustack.sync.settings import Settings
-from lustack.sync.sinks import rings
-from lustack.sync.sinks.protocol import ContainerKey, Sink
-from lustack.sync.sinks.rings import Policy
-from lustack.sync.sinks.swift import SwiftSink
-from lustack.sync.state import Scope, State
-from lustack.sync.survey import Options, Report, Survey
+from lustack.sync.sinks.protocol import ContainerKey
+from lustack.sync.sources import choose
+from lustack.sync.sources.choose import Choice
+from lustack.sync.sources.roots import Root
+from lustack.sync.state import Scope
+from lustack.sync.survey import Options, Report
+from lustack.sync.world import World, locked, opened
 
 LOG = log.getLogger(__name__)
 
@@ -47,101 +55,16 @@ _LONGEST_WAIT_S = 30.0
 _REST = 0.25
 """After a comparison that took long: so much of its time nothing is compared."""
 
+_LOOK_S = 1.0
+"""How often it is looked for reasons not to wait for the end of the interval."""
+
+_MARGIN_S = 0.1
+
 _AHEAD_S = 60.0
 """So much may timestamps be ahead of the clock before a human should know."""
 
 _REPEAT_S = 3600.0
 """The same sentence is logged at most once in so many seconds."""
-
-
-def choose_policies(settings: Settings, found: Sequence[Policy]) -> tuple[Policy, ...]:
-    """The storage policies to look after.
-
-    Raises:
-        ConfigurationError: one was named that is not ours.
-    """
-    known = {policy.name for policy in found}
-    for name in settings.policies:
-        if name not in known:
-            raise ConfigurationError("[sync]", "policies", name, f"one of {', '.join(sorted(known))}")
-    return tuple(policy for policy in found if not settings.policies or policy.name in settings.policies)
-
-
-@dataclass
-class World:
-    """What the daemon and the commands work with.
-
-    Attributes:
-        settings: of the operator.
-        policies: ours.
-        sink: Swift.
-        state: the memory.
-        clock: stamps rows.
-        executor: sends batches.
-    """
-
-    settings: Settings
-    policies: tuple[Policy, ...]
-    sink: Sink
-    state: State
-    clock: Clock
-    executor: ThreadPoolExecutor
-
-    @property
-    def devices(self) -> list[str]:
-        """The device roots."""
-        return [os.path.join(self.settings.devices, policy.device) for policy in self.policies]
-
-    def survey(self, watcher: Watcher) -> Survey:
-        """Compares, and tells the watcher."""
-        tools = Tools(self.sink, self.clock, self.executor, watcher)
-        return Survey(self.settings, self.policies, self.state, tools)
-
-
-@contextmanager
-def opened(settings: Settings) -> Iterator[World]:
-    """Everything ready to work.
-
-    Raises:
-        ConfigurationError: a setting is wrong.
-        StateError: the memory cannot be used.
-    """
-    found = rings.load(settings.swift_dir)
-    policies = choose_policies(settings, found.policies)
-    with ExitStack() as stack:
-        state = State(os.path.join(settings.state_dir, "sync.sqlite"))
-        stack.callback(state.close)
-        sink = SwiftSink(found)
-        stack.callback(sink.close)
-        executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="send"))
-        yield World(settings, policies, sink, state, Clock(state), executor)
-
-
-@contextmanager
-def locked(state_dir: str, who: str) -> Iterator[None]:
-    """Makes sure that at most one of a kind works with a state.
-
-    Args:
-        state_dir: the directory of the state; made if it is not there.
-        who: `daemon` or `command`; each has jobs of its own.
-
-    Raises:
-        StateError: another one works with it.
-    """
-    path = os.path.join(state_dir, f"{who}.lock")
-    try:
-        os.makedirs(state_dir, mode=0o700, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(path, str(error)) from error
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StateError(path, f"another {who} works with it") from None
-        yield
-    finally:
-        os.close(fd)
 
 
 @dataclass
@@ -164,6 +87,10 @@ class Rarely:
             LOG.warning("%s", sentence)
 
 
+Choose = Callable[[str, str, Sequence[Root]], Choice]
+"""See `choose.choose`."""
+
+
 @dataclass
 class Daemon:
     """Runs until it is told to stop.
@@ -172,65 +99,158 @@ class Daemon:
         world: what to work with.
         stop: set it to end.
         metrics: count.
+        choose: chooses the source of events for a device.
         backlog: what is to be hashed.
         rarely: logs.
-        cycles: comparisons of everything that were finished.
+        compared: what comparisons found.
     """
 
     world: World
     stop: threading.Event
     metrics: Metrics
+    choose: Choose = choose.choose
     backlog: Backlog = field(default_factory=Backlog)
     rarely: Rarely = field(default_factory=Rarely)
-    cycles: int = 0
+    compared: Compared = field(default_factory=Compared)
+
+    def __post_init__(self) -> None:
+        world = self.world
+        sink = RecentSink(world.sink, time.time_ns())
+        self.world = replace(world, sink=sink)
+        self.engine = Engine(
+            Parts(
+                world.settings,
+                world.policies,
+                world.state,
+                sink,
+                world.clock,
+                self,
+                self.on_closed,
+                self.on_trouble,
+            )
+        )
+        self.fences = Fences(world.settings, world.policies)
+        self._unwatched = list(world.policies)
+        self._is_short = False
+        self.compared.compared_ns = world.state.compared_ns()
+
+    @property
+    def cycles(self) -> int:
+        """Comparisons of everything that were finished."""
+        return self.compared.comparisons
 
     def run(self) -> None:
         """Works until `stop` is set."""
-        background = Background(self.world.settings, self.world.policies, self.world.sink, self.world.clock)
-        importer = Importer(
-            self.world.devices, lambda scope: self.world.survey(self).run(scope, Options()), self.rarely.warn
+        world = self.world
+        background = Background(world.settings, world.policies, world.sink, world.clock)
+        reporter = Reporter(
+            world.settings.state_dir,
+            self.engine,
+            self.backlog,
+            self.compared,
+            world.clock.ahead_s,
+            self.metrics.show,
         )
-        jobs = (self.backlog, self.metrics, self.rarely.warn, self.stop)
+        importer = Importer(world.devices, lambda scope: world.survey(self).run(scope, Options()), self.warn)
+        jobs = (self.backlog, self.metrics, self.warn, self.stop)
         threads = (
             threading.Thread(target=background.run, args=jobs, name="background"),
+            threading.Thread(target=reporter.run, args=(self.stop,), name="reporter"),
             threading.Thread(target=importer.run, args=(self.stop,), name="exports"),
         )
+        self.engine.start()
         for thread in threads:
             thread.start()
         try:
             self._compare_forever()
         finally:
             self.stop.set()
+            self.engine.stop()
             for thread in threads:
                 thread.join()
+            reporter.report("stopped")
 
     def _compare_forever(self) -> None:
         wait_s = _FIRST_WAIT_S
+        self._watch()
+        if self._is_fresh():
+            self._rest(time.monotonic(), 0.0)
         while not self.stop.is_set():
+            self._watch()
             started_s = time.monotonic()
             if self._compare_once():
                 wait_s = _FIRST_WAIT_S
-                took_s = time.monotonic() - started_s
-                self.stop.wait(max(self.world.settings.interval_s - took_s, took_s * _REST))
+                self._rest(started_s, (time.monotonic() - started_s) * (1 + _REST))
             else:
                 self.stop.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries, guards nothing)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
+    def _watch(self) -> None:
+        """Chooses sources for the devices that have none yet."""
+        settings = self.world.settings
+        for policy in tuple(self._unwatched):
+            path = os.path.join(settings.devices, policy.device)
+            try:
+                choice = self.choose(settings.source, policy.device, [Root(path)])
+                self.fences.prepare(policy)
+            except (DeviceMissingError, OSError):
+                # The comparison that follows says so.
+                continue
+            self._unwatched.remove(policy)
+            if choice.source is not None:
+                self.engine.add(policy, choice.source)
+
+    def _is_fresh(self) -> bool:
+        """Whether sources that know what happened before make a comparison at the start unnecessary."""
+        is_known = self.engine.is_net_enough() and all(
+            reader.source.guarantees.complete and self.world.state.position(reader.source.name) is not None
+            for reader in self.engine.readers
+        )
+        age_s = time.time() - self.compared.compared_ns / 1e9
+        return is_known and not self.engine.wants_tree() and 0 <= age_s < self.world.settings.check_interval_s
+
+    def _rest(self, started_s: float, least_s: float) -> None:
+        """Waits until it is time to compare everything.
+
+        Args:
+            started_s: when the last comparison began.
+            least_s: from its begin to that of the next, at least.
+        """
+        settings = self.world.settings
+        while not self.stop.is_set():
+            interval_s = settings.check_interval_s if self.engine.is_net_enough() else settings.interval_s
+            left_s = started_s + max(interval_s, least_s) - time.monotonic()
+            if left_s <= 0 or self.engine.wants_tree() or (not self.engine.readers and self.fences.pending()):
+                return
+            self.stop.wait(min(_LOOK_S, left_s))
+
     def _compare_once(self) -> bool:
         """Whether it came to its end."""
         started_s = time.monotonic()
+        waiting = self.fences.pending()
+        entry = self.engine.begin_tree()
+        self.compared.is_comparing = True
         found = self._survey()
+        self.compared.is_comparing = False
         if isinstance(found, LustackError):
-            self.metrics.count_error(found)
-            self.rarely.warn(str(found))
-        if not isinstance(found, Report):
-            return False
-        report = found
-        duration_s = time.monotonic() - started_s
+            self.on_trouble(found)
+        is_done = isinstance(found, Report) and not any(error.retryable for error in found.errors)
+        if isinstance(found, Report):
+            self._note(found, time.monotonic() - started_s)
+        if is_done:
+            self.world.state.finish(Scope(owner="daemon"))
+            self.world.state.set_compared(self.compared.compared_ns)
+            self.fences.let_pass(waiting)
+        self.engine.end_tree(entry, is_done=is_done)
+        return is_done
+
+    def _note(self, report: Report, duration_s: float) -> None:
         self.metrics.count_cycle(report, duration_s, self.world.clock.ahead_s())
         self._log(report, duration_s)
-        self.cycles += 1
-        return not any(error.retryable for error in report.errors)
+        self.compared.comparisons += 1
+        self.compared.compared_ns, self.compared.comparison_s = time.time_ns(), duration_s
+        self.compared.unhashed = report.tally.unhashed
+        self.compared.unlistable, self.compared.unreadable = report.unlistable, report.unreadable
 
     def _survey(self) -> Report | LustackError | None:
         """What came of it: a report, an error, or nothing because we were stopped.
@@ -238,22 +258,32 @@ class Daemon:
         Errors are returned, not logged at once: oslo.log repeats an exception that is being handled.
         """
         try:
-            return self.world.survey(self).run(Scope(owner="daemon"), Options())
+            return self.world.survey(self).run(Scope(owner="daemon"), Options(jobs=KeptJobs(self.world.state)))
         except StoppedError:
             return None
         except LustackError as error:
             return error
 
+    def warn(self, sentence: str) -> None:
+        """Says that something is wrong."""
+        self.compared.trouble, self.compared.trouble_ns = sentence, time.time_ns()
+        self.rarely.warn(sentence)
+
+    def on_trouble(self, error: Exception) -> None:
+        """Something failed."""
+        self.metrics.count_error(error)
+        self.warn(str(error))
+
     def _log(self, report: Report, duration_s: float) -> None:
         LOG.debug("compared %d containers in %.3f s: %s", report.containers, duration_s, report.tally)
         for error in report.errors:
-            self.rarely.warn(str(error))
+            self.warn(str(error))
         if self.world.clock.ahead_s() > _AHEAD_S:
-            self.rarely.warn("the clock of this machine was ahead: rows are stamped later than it says")
+            self.warn("the clock of this machine was ahead: rows are stamped later than it says")
         for where, why in report.notes:
-            self.rarely.warn(f"{where}: left alone: {why}")
+            self.warn(f"{where}: left alone: {why}")
         if report.unlistable or report.unreadable:
-            self.rarely.warn(
+            self.warn(
                 f"{report.unlistable} entries cannot be objects, {report.unreadable} directories cannot be read; "
                 f"`lustack sync reconcile --dry-run` names some"
             )
@@ -268,6 +298,11 @@ class Daemon:
         """See `Watcher`."""
         if self.world.settings.hash_bytes_per_s:
             self.backlog.add(Unhashed(key, name))
+
+    def on_closed(self, key: ContainerKey, name: str) -> None:
+        """A file without an MD5 was written: it is hashed when it has been quiet for a while."""
+        if self.world.settings.hash_bytes_per_s:
+            self.backlog.add(Unhashed(key, name), self.world.settings.settle_s + _MARGIN_S)
 
     def is_stopped(self) -> bool:
         """See `Watcher`."""

@@ -15,7 +15,6 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from lustack.posix.atomic import replace_file
 from lustack.sync.errors import StateError
 
 FILE = "status.json"
@@ -157,19 +156,18 @@ class Status:
 
 
 def write(state_dir: str, status: Status) -> None:
-    """Puts a status in place of the one before.
+    """Puts a status in place of the one before. Not durably: after a crash of the machine it says nothing anyway.
 
     Raises:
         StateError: the directory cannot be written to.
     """
+    path = os.path.join(state_dir, FILE)
     try:
-        directory = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            replace_file(directory, FILE.encode(), json.dumps(dataclasses.asdict(status)).encode())
-        finally:
-            os.close(directory)
+        with open(path + ".new", "w", encoding="ascii") as file:
+            json.dump(dataclasses.asdict(status), file)
+        os.replace(path + ".new", path)
     except OSError as error:
-        raise StateError(os.path.join(state_dir, FILE), str(error)) from error
+        raise StateError(path, str(error)) from error
 
 
 def read(state_dir: str) -> Status | None:

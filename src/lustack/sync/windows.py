@@ -61,9 +61,12 @@ class Windows:
         """Nothing of this will be acknowledged: the source has lost events."""
         self._waiting.clear()
 
-    def lag_s(self, now_s: float) -> float:
-        """For how long the oldest has waited."""
-        return max(0.0, now_s - self._waiting[0].arrived_s) if self._waiting else 0.0
+    def lag_s(self, now_s: float, oldest: int | None) -> float:
+        """For how long a window has waited, or the first one after it; None: nothing waits."""
+        if oldest is None:
+            return 0.0
+        arrived_s = next((window.arrived_s for window in self._waiting if window.number >= oldest), now_s)
+        return max(0.0, now_s - arrived_s)
 
     def count(self) -> int:
         """Events that wait, here and in the source."""

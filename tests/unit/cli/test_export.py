@@ -18,10 +18,11 @@ from tests.unit.sync.sinks.test_rings import swift_dir
 
 from lustack.cli import export, main
 from lustack.mapping.exports import Stage
-from lustack.sync import service, status
-from lustack.sync.service import World
+from lustack.sync import status
+from lustack.sync import world as worlds
 from lustack.sync.sinks.protocol import ContainerKey
 from lustack.sync.status import Status
+from lustack.sync.world import World
 
 __all__ = ("playground", "swift_conf", "swift_dir")
 
@@ -49,7 +50,7 @@ def call(playground, swift_dir, monkeypatch):
         with ThreadPoolExecutor(1) as executor:
             yield World(settings, (POLICY,), playground.sink, playground.state, playground.clock, executor)
 
-    monkeypatch.setattr(service, "opened", opened)
+    monkeypatch.setattr(worlds, "opened", opened)
     return lambda *arguments: main.main(["export", *map(str, arguments), "--config-file", str(conf)])
 
 

@@ -16,10 +16,10 @@ from lustack.sync.errors import StoppedError, SwiftUnavailableError
 from lustack.sync.fsck import Fsck, Options
 from lustack.sync.plan import Wanted, put
 from lustack.sync.problems import Kind
-from lustack.sync.service import World
 from lustack.sync.sinks.fake import FakeContainer
 from lustack.sync.sinks.protocol import ContainerKey, Presence
 from lustack.sync.state import Scope
+from lustack.sync.world import World
 
 OLD_S = time.time() - 30 * 86_400
 

@@ -9,6 +9,7 @@ from lustack.sync.hasher import Outcome
 from lustack.sync.housekeeping import Swept
 from lustack.sync.metrics import LOOPBACK, Metrics
 from lustack.sync.reconcile import Tally
+from lustack.sync.status import SourceStatus, Status
 from lustack.sync.survey import Report
 
 
@@ -44,3 +45,12 @@ def test_they_are_served_on_the_loopback_interface():
 def test_without_a_port_nobody_listens():
     with Metrics().served(0):
         pass
+
+
+def test_the_status_is_shown():
+    metrics = Metrics()
+    metrics.show(Status(lag_s=1.5, precision="containers", sources=(SourceStatus("mdt0", "/d", losses=2),)))
+    assert value(metrics, "lag_seconds") == 1.5
+    assert value(metrics, "precision", level="containers") == 1
+    assert value(metrics, "precision", level="names") == 0
+    assert value(metrics, "source_losses", source="mdt0") == 2

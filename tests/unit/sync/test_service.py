@@ -14,22 +14,23 @@ from tests.listings import KEY, POLICY
 from tests.objects import swift_conf
 from tests.unit.sync.sinks.test_rings import swift_dir
 
-from lustack.errors import ConfigurationError
-from lustack.sync import service
-from lustack.sync.errors import StateError
+from lustack.mapping.names import RelPath
+from lustack.sync import service, status
+from lustack.sync.errors import DeviceMissingError
+from lustack.sync.events import NameChanged
 from lustack.sync.metrics import Metrics
-from lustack.sync.service import Daemon, Rarely, World
-from lustack.sync.sinks.rings import Policy
-from lustack.sync.sinks.swift import SwiftSink
+from lustack.sync.service import Daemon, Rarely
+from lustack.sync.sources.choose import Choice
+from lustack.sync.sources.fake import FakeSource
+from lustack.sync.sources.protocol import Guarantees
+from lustack.sync.world import World
 
 __all__ = ("swift_conf", "swift_dir")
-
-SILVER = Policy(1, "silver", "other")
 
 
 @pytest.fixture
 def world(playground):
-    settings = replace(playground.settings, interval_s=0.01, settle_s=0.0)
+    settings = replace(playground.settings, source="scan", interval_s=0.01, settle_s=0.0)
     with ThreadPoolExecutor(1) as executor:
         yield World(settings, (POLICY,), playground.sink, playground.state, playground.clock, executor)
 
@@ -51,37 +52,6 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.01)
-
-
-def test_policies_are_all_of_ours_or_those_that_are_named(playground):
-    settings = playground.settings
-    assert service.choose_policies(settings, [POLICY, SILVER]) == (POLICY, SILVER)
-    assert service.choose_policies(replace(settings, policies=("silver",)), [POLICY, SILVER]) == (SILVER,)
-    with pytest.raises(ConfigurationError, match="one of gold, silver"):
-        service.choose_policies(replace(settings, policies=("bronze",)), [POLICY, SILVER])
-
-
-def test_everything_is_opened_and_closed_again(playground, swift_dir):
-    settings = replace(playground.settings, swift_dir=str(swift_dir), state_dir=str(playground.base / "state2"))
-    with service.opened(settings) as world:
-        assert isinstance(world.sink, SwiftSink)
-        assert [policy.name for policy in world.policies] == ["gold"]
-
-
-def test_two_of_a_kind_do_not_work_with_one_state(tmp_path):
-    with service.locked(str(tmp_path), "daemon"):
-        with pytest.raises(StateError, match="another daemon works with it"), service.locked(str(tmp_path), "daemon"):
-            pass
-        with service.locked(str(tmp_path), "command"):
-            pass
-    with service.locked(str(tmp_path), "daemon"):
-        pass
-
-
-def test_a_state_directory_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(StateError, match=r"daemon\.lock"), service.locked(str(tmp_path / "file" / "x"), "daemon"):
-        pass
 
 
 def test_it_follows_the_files(playground, world):
@@ -186,7 +156,11 @@ def test_the_same_sentence_is_logged_now_and_then(caplog):
 
 def test_it_runs_from_settings_until_it_is_stopped(playground, swift_dir):
     settings = replace(
-        playground.settings, swift_dir=str(swift_dir), state_dir=str(playground.base / "state2"), interval_s=0.01
+        playground.settings,
+        swift_dir=str(swift_dir),
+        state_dir=str(playground.base / "state2"),
+        source="scan",
+        interval_s=0.01,
     )
     for child in playground.root.iterdir():
         # Without accounts nobody has to be asked.
@@ -213,3 +187,114 @@ def test_nobody_is_told_who_does_not_want_to_know(tmp_path):
     service.notify("READY=1", f"{tmp_path}/gone")
     assert "NOTIFY_SOCKET" not in os.environ
     service.notify("READY=1")
+
+
+class Chooser:
+    """Gives sources in memory; a device that is away has none."""
+
+    def __init__(self, **guarantees):
+        self.sources = {}
+        self.guarantees = Guarantees(
+            **{"complete": True, "across_hosts": True, "ordered": True, "latency_s": 0.0} | guarantees
+        )
+
+    def __call__(self, kind, name, roots):
+        if not os.path.isdir(roots[0].path):
+            raise DeviceMissingError(roots[0].path, "it is away")
+        self.sources.setdefault(name, FakeSource(name, self.guarantees))
+        return Choice("fake", self.sources[name], "for tests")
+
+    def happen(self, *events):
+        self.sources[POLICY.device].happen(*events)
+
+
+@pytest.fixture
+def chooser():
+    return Chooser()
+
+
+def value_of(daemon, name, **labels):
+    return daemon.metrics.registry.get_sample_value(f"lustack_sync_{name}", labels)
+
+
+def test_events_are_followed_between_comparisons(playground, world, chooser):
+    playground.write("before", b"body")
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: playground.listed() == ["before"])
+        wait_for(lambda: daemon.cycles == 1)
+        playground.write("a", b"body")
+        chooser.happen(NameChanged(RelPath(b"a/c/a")))
+        wait_for(lambda: playground.listed() == ["a", "before"])
+        shown = playground.sink.containers[KEY].shown
+        wait_for(lambda: shown()["a"].etag == "841a2d689ad86bd1611447453c22c6fc")
+        assert daemon.cycles == 1
+    assert status.read(world.settings.state_dir).state == "stopped"
+    assert status.read(world.settings.state_dir).mode == "events"
+
+
+@pytest.mark.expects_log("has lost events")
+def test_a_loss_is_worth_a_comparison_at_once(playground, world, chooser):
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: daemon.cycles == 1)
+        playground.write("a")
+        chooser.sources[POLICY.device].happen(NameChanged(RelPath(b"a/c/b")))
+        chooser.sources[POLICY.device].forget()
+        wait_for(lambda: daemon.cycles == 2)
+        assert playground.listed() == ["a"]
+
+
+def test_a_source_that_sees_not_everything_does_not_replace_comparisons(playground, world):
+    with running(world, choose=Chooser(across_hosts=False)) as daemon:
+        wait_for(lambda: daemon.cycles > 3)
+
+
+def test_a_source_that_knows_what_was_before_makes_a_comparison_at_the_start_unnecessary(playground, world, chooser):
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: daemon.cycles == 1)
+        playground.write("a")
+        chooser.happen(NameChanged(RelPath(b"a/c/a")))
+        wait_for(lambda: playground.state.position(POLICY.device) == "1")
+    playground.write("y")
+    chooser.happen(NameChanged(RelPath(b"a/c/x")), NameChanged(RelPath(b"a/c/y")))
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: playground.listed() == ["a", "y"])
+        assert daemon.cycles == 0
+
+
+@pytest.mark.expects_log("the device .* cannot be used")
+def test_a_device_that_comes_later_is_watched_then(playground, world, chooser):
+    world.settings = replace(world.settings, sweep_interval_s=1000)
+    playground.root.rename(playground.base / "away")
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: value_of(daemon, "errors_total", error="DeviceMissingError"))
+        (playground.base / "away").rename(playground.root)
+        wait_for(lambda: daemon.engine.readers and not daemon.engine.readers[0].why_down)
+        playground.write("a")
+        chooser.happen(NameChanged(RelPath(b"a/c/a")))
+        wait_for(lambda: playground.listed() == ["a"])
+
+
+@pytest.mark.parametrize("is_scan", [True, False])
+def test_who_waits_at_a_fence_may_pass_when_everything_before_is_listed(playground, world, chooser, is_scan):
+    world.settings = replace(world.settings, interval_s=3600.0)
+    with running(world, **({} if is_scan else {"choose": chooser})) as daemon:
+        wait_for(lambda: daemon.cycles == 1)
+        playground.write("a")
+        nonce = playground.root / ".lustack" / "fence" / ("f" * 32)
+        nonce.touch()
+        if not is_scan:
+            chooser.happen(NameChanged(RelPath(b"a/c/a")))
+            chooser.happen(NameChanged(RelPath(b".lustack/fence/" + b"f" * 32)))
+        wait_for(lambda: not nonce.exists())
+        assert playground.listed() == ["a"]
+        assert daemon.cycles == (2 if is_scan else 1)
+
+
+def test_closed_files_are_not_hashed_where_the_operator_does_not_want_it(playground, world, chooser):
+    world.settings = replace(world.settings, hash_bytes_per_s=0)
+    playground.write("a", b"body")
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: daemon.cycles == 1)
+        chooser.happen(NameChanged(RelPath(b"a/c/a")))
+        wait_for(lambda: daemon.engine.board.counts.rows)
+        assert len(daemon.backlog) == 0

@@ -10,12 +10,12 @@ def test_windows_are_acknowledged_in_order():
     for number in (2, 3, 5):
         windows.add(Window(number, f"p{number}", float(number), 10))
     windows.behind = 7
-    assert (windows.lag_s(12.0), windows.count()) == (10.0, 37)
+    assert (windows.lag_s(12.0, 1), windows.lag_s(12.0, 4), windows.count()) == (10.0, 7.0, 37)
     assert windows.finish(2) is None
     assert windows.finish(5) == "p3"
-    assert (windows.lag_s(12.0), windows.count()) == (7.0, 17)
+    assert (windows.lag_s(12.0, 2), windows.count()) == (7.0, 17)
     assert windows.finish(None) == "p5"
-    assert (windows.lag_s(12.0), windows.count()) == (0.0, 7)
+    assert (windows.lag_s(12.0, 9), windows.lag_s(12.0, None), windows.count()) == (0.0, 0.0, 7)
 
 
 def test_after_a_loss_nothing_is_acknowledged():

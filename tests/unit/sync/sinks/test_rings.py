@@ -20,7 +20,8 @@ __all__ = ("swift_conf",)
 LOOK_AT_SOCKETS = """
 import http.client, socket, sys
 from lustack.sync import service
-service.rings.load(sys.argv[1])
+from lustack.sync.sinks import rings
+rings.load(sys.argv[1])
 assert "eventlet" in sys.modules
 assert http.client.socket is socket
 """
