@@ -17,6 +17,7 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -29,6 +30,10 @@ TEMPORARY_PREFIX: Final = b".lustack.tmp."
 COMMIT_XATTR: Final = "user.lustack.commit"
 """The mark that makes Lustre commit its journal when the file is synced after it."""
 
+BACKDATED_S: Final = 2
+"""So much older than it is a file is made on Lustre, see `TemporaryFile.backdate`."""
+
+_NS: Final = 1_000_000_000
 _RANDOM_BYTES: Final = 8
 _CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -130,6 +135,16 @@ class TemporaryFile:
     def preallocate(self, size_bytes: int) -> None:
         """Reserve room for the bytes to come, see `preallocate` of this module."""
         preallocate(self.fd, size_bytes)
+
+    def backdate(self) -> None:
+        """On Lustre, whose times are whole seconds, dates the complete file back, so that every later write shows.
+
+        Without it, a write within the same second that leaves the size changes neither. Source: measured: 20 of 20
+        were not seen.
+        """
+        if self.on_lustre:
+            past_ns = (time.time_ns() // _NS - BACKDATED_S) * _NS
+            os.utime(self.fd, ns=(past_ns, past_ns))
 
     def publish(self, target: bytes) -> None:
         """Give the file its final name, in place of what has it now, durably.

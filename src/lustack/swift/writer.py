@@ -255,6 +255,7 @@ class PosixDiskFileWriter:
 
     def _rename(self, home: Home, current: Found | None, headers: dict[str, str]) -> Place:
         temporary = self._open_temporary()
+        temporary.backdate()
         stamp = attributes.file_stamp(os.fstat(temporary.fd))
         home.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
         if current is not None:

@@ -147,9 +147,21 @@ class TestTemporaryFile:
             assert os.getxattr(fd, atomic.COMMIT_XATTR) == b"1"
         assert listing(folder) == [b"target"]
 
+    def test_on_lustre_the_file_is_dated_back_by_whole_seconds(self, folder):
+        fd = os.open(b".lustack.tmp.0", os.O_CREAT | os.O_RDWR, dir_fd=folder)
+        with TemporaryFile(folder, b".lustack.tmp.0", fd, on_lustre=True) as temporary:
+            before_s = os.fstat(fd).st_mtime_ns // 10**9
+            temporary.backdate()
+            mtime_ns = os.fstat(fd).st_mtime_ns
+        assert mtime_ns % 10**9 == 0
+        assert 0 < before_s - mtime_ns // 10**9 <= atomic.BACKDATED_S
+
     def test_elsewhere_it_is_not(self, folder):
         with TemporaryFile.create(folder) as temporary:
             assert not temporary.on_lustre
+            mtime_ns = os.fstat(temporary.fd).st_mtime_ns
+            temporary.backdate()
+            assert os.fstat(temporary.fd).st_mtime_ns == mtime_ns
             temporary.publish(b"target")
             assert os.listxattr(temporary.fd) == []
 

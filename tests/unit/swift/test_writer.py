@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import shutil
@@ -19,6 +20,7 @@ from swift.common.swob import HTTPException
 from tests.objects import NEEDS_ROOT, Files, Server, at
 
 from lustack.mapping import layout
+from lustack.posix import atomic
 from lustack.swift import faults
 
 REPOSITORY = Path(__file__).parents[3]
@@ -26,6 +28,19 @@ FOLDER = {"Content_Type": "application/directory"}
 LONG = b"below" * 20000
 """So long that there is a file before all of it is there."""
 NAMES = ("a", "a/b", "a/b/c")
+
+
+def test_on_lustre_a_job_that_writes_in_the_same_second_is_seen(files, monkeypatch):
+    monkeypatch.setattr(atomic, "is_lustre", lambda fd: True)
+    files.put("o", b"of swift", 1)
+    assert files.head("o")["ETag"] is not None
+    path = files.directory / "o"
+    with path.open("r+b") as job:
+        job.write(b"of a job")
+    now_ns = os.stat(path).st_mtime_ns
+    os.utime(path, ns=(now_ns, now_ns // 10**9 * 10**9))
+    assert files.get("o") == b"of a job"
+    assert files.head("o")["ETag"] == hashlib.md5(b"of a job", usedforsecurity=False).hexdigest()
 
 
 class TestNamesInEachOthersWay:
