@@ -11,11 +11,14 @@ Whoever ends it notes in the table that the export is settled.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from lustack.errors import LustackError
-from lustack.exports.roots import opened_device
+from lustack.exports.errors import ExportMissingError
+from lustack.exports.roots import open_export, opened_device
 from lustack.exports.table import Reader
 from lustack.mapping.exports import Export, Exports, Stage
 from lustack.sync.errors import StoppedError
@@ -34,6 +37,33 @@ def scope_of(export: Export) -> Scope:
     return Scope(*export.key, owner=OWNER)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What was found at a look.
+
+    Attributes:
+        exports: the table.
+        there: the marks of those whose directories are there.
+    """
+
+    exports: Exports = field(default_factory=Exports)
+    there: frozenset[str] = frozenset()
+
+    def to_import(self, before: Known) -> list[Export]:
+        """What must be compared: what comes, what leaves, and what came back: nobody has watched it meanwhile.
+
+        Args:
+            before: what was found at the look before.
+        """
+        away = {export.mark for export in before.exports.bound()} - before.there
+        return [
+            export
+            for export in self.exports
+            if export.stage is Stage.LEAVING
+            or (export.mark in self.there and (export.stage is Stage.IMPORTING or export.mark in away))
+        ]
+
+
 class Importer:
     """Looks at the tables of exports. Run it in one thread."""
 
@@ -50,10 +80,11 @@ class Importer:
             devices: the device roots.
             compare: compares a scope, as `Survey.run`.
             warn: takes a sentence about trouble.
-            on_change: is told that a table is another one than at the last look, before anything is imported.
+            on_change: is told that other directories are exported, or are there, than at the last look, before
+                anything is imported.
         """
         self._readers = {path: Reader(warn) for path in devices}
-        self._known = {path: Exports() for path in self._readers}
+        self._known = {path: Known() for path in self._readers}
         self._compare = compare
         self._warn = warn
         self._on_change = on_change
@@ -74,25 +105,30 @@ class Importer:
         is_read = [self._look(path, reader) for path, reader in self._readers.items()]
         if self._known != before:
             self._on_change()
-        unsettled = [
-            export for exports in self._known.values() for export in exports if export.stage is not Stage.READY
-        ]
-        for export in unsettled:
+        wanted = [export for path, known in self._known.items() for export in known.to_import(before[path])]
+        for export in wanted:
             for sentence in self._import(export):
                 self._warn(sentence)
-        return all(is_read) and not unsettled
+        return all(is_read) and not wanted
 
     def _look(self, path: str, reader: Reader) -> bool:
-        trouble = ""
+        """Whether the table could be read."""
+        troubles = []
+        is_read = True
         try:
             with opened_device(path) as root_fd:
-                self._known[path] = reader.current(root_fd)
+                exports = reader.current(root_fd)
         except (LustackError, OSError) as error:
-            trouble = f"{path}: {error}"
-        if trouble:
+            is_read = False
+            troubles.append(f"{path}: {error}")
+        else:
+            missing = {export.mark: _missing(export) for export in exports.bound()}
+            self._known[path] = Known(exports, frozenset(mark for mark, why in missing.items() if not why))
+            troubles += filter(None, missing.values())
+        for trouble in troubles:
             # Not above: oslo.log repeats an exception that is being handled.
             self._warn(trouble)
-        return not trouble
+        return is_read
 
     def _import(self, export: Export) -> list[str]:
         """What went wrong."""
@@ -103,3 +139,12 @@ class Importer:
         except LustackError as error:
             return [str(error)]
         return [str(error) for error in report.errors]
+
+
+def _missing(export: Export) -> str:
+    """Why the directory of an export cannot be used, empty if it can."""
+    try:
+        os.close(open_export(export))
+    except ExportMissingError as error:
+        return str(error)
+    return ""

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.exported import damage, export, read, rewrite
 
+from lustack.exports.table import FRESH_S
 from lustack.mapping.exports import Stage
 from lustack.sync.errors import StoppedError, SwiftUnavailableError, UnreadableError
 from lustack.sync.importing import OWNER, Importer
@@ -99,6 +101,36 @@ def test_who_is_stopped_says_nothing(desk, found):
     desk.answer = StoppedError()
     assert not desk.importer().turn()
     assert desk.done == ["changed", "compare a/e"]
+
+
+def test_one_that_came_back_is_compared_because_nobody_watched_it(desk, found):
+    importer = desk.importer()
+    importer.turn()
+    directory = desk.playground.base / "x"
+    directory.rename(directory.parent / "away")
+    time.sleep(FRESH_S)
+    desk.done.clear()
+    assert importer.turn()
+    assert importer.turn()
+    said, *told = desk.done
+    assert said.endswith("cannot be used: No such file or directory")
+    assert told == ["changed", said]
+    (directory.parent / "away").rename(directory)
+    desk.done.clear()
+    assert not importer.turn()
+    assert importer.turn()
+    assert desk.done == ["changed", "compare a/e"]
+
+
+def test_one_that_is_away_before_it_is_imported_waits(desk, found):
+    (desk.playground.base / "x").rename(desk.playground.base / "away")
+    importer = desk.importer()
+    for _ in range(2):
+        assert importer.turn()
+    assert not [each for each in desk.done if each.startswith("compare")]
+    (desk.playground.base / "away").rename(desk.playground.base / "x")
+    importer.turn()
+    assert desk.done[-1] == "compare a/e"
 
 
 def test_a_damaged_table_is_told(desk, found):
