@@ -13,6 +13,7 @@ from lustack.sync.events import NameChanged
 from lustack.sync.sources.changelogs import ChangelogSources
 from lustack.sync.sources.fake import FakeSource
 from lustack.sync.sources.fanotify import FanotifySource, LinuxKernel
+from lustack.sync.sources.inotify import InotifySource
 from lustack.sync.sources.protocol import SourceLostError
 from lustack.sync.sources.roots import Root
 
@@ -135,6 +136,26 @@ class TestFakeSource(SourceContract):
 
     def lose(self, source):
         source.forget()
+
+
+class TestInotifySource(SourceContract):
+    remembers = False
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        source = InotifySource("inotify", [Root(str(tmp_path))], is_local=True)
+        source.top = tmp_path
+        yield source
+        source.close()
+
+    def happen(self, source, name):
+        (source.top / name).write_bytes(b"content")
+
+    def lose(self, source):
+        # Source: /proc/sys/fs/inotify/max_queued_events, 16 384 by default; the kernel merges only what is equal.
+        with open("/proc/sys/fs/inotify/max_queued_events") as limit:
+            for number in range(int(limit.read()) + 1):
+                os.utime(source.top / "ab"[number % 2])
 
 
 class TestFanotifySource(SourceContract):

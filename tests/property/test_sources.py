@@ -10,8 +10,9 @@ import threading
 import pytest
 from tests.writers import Follower, Writer
 
-from lustack.sync.sources import fanotify
+from lustack.sync.sources import fanotify, inotify
 from lustack.sync.sources.fanotify import FanotifySource
+from lustack.sync.sources.inotify import InotifySource
 from lustack.sync.sources.roots import Root
 
 WRITERS = 3
@@ -47,24 +48,34 @@ def read(source, follower):
     return batch is not None
 
 
-class TestFanotify:
-    @pytest.mark.parametrize("seed", range(SEEDS))
-    def test_at_rest_everything_is_known(self, top, seed, monkeypatch):
-        # Small reads: batches end in the middle of what belongs together.
-        monkeypatch.setattr(fanotify, "_READ_BYTES", random.Random(seed).choice((4096 + 400, 8192, 262_144)))
-        linked: set[int] = set()
-        writers = [
-            Writer(top / "root", top / "outside", random.Random(f"{seed}.{number}"), linked)
-            for number in range(WRITERS)
-        ]
-        for writer in writers:
-            writer.work(20)
-        source = FanotifySource("fanotify", [Root(str(top / "root"))], is_local=True, gather_s=0.002 * (seed % 3))
-        follower = Follower(top / "root")
-        source.open(None)
-        try:
-            follower.compare()
-            follow(source, follower, writers)
-            assert follower.differences(linked) == {}
-        finally:
-            source.close()
+def check(top, seed, source):
+    """Writers work, somebody follows by the events of a source, and knows everything in the end."""
+    linked: set[int] = set()
+    writers = [
+        Writer(top / "root", top / "outside", random.Random(f"{seed}.{number}"), linked) for number in range(WRITERS)
+    ]
+    for writer in writers:
+        writer.work(20)
+    follower = Follower(top / "root")
+    source.open(None)
+    try:
+        follower.compare()
+        follow(source, follower, writers)
+        assert follower.differences(linked) == {}
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_at_rest_everything_is_known_by_fanotify(top, seed, monkeypatch):
+    # Small reads: batches end in the middle of what belongs together.
+    monkeypatch.setattr(fanotify, "_READ_BYTES", random.Random(seed).choice((4096 + 400, 8192, 262_144)))
+    roots = [Root(str(top / "root"))]
+    check(top, seed, FanotifySource("fanotify", roots, is_local=True, gather_s=0.002 * (seed % 3)))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_at_rest_everything_is_known_by_inotify(top, seed, monkeypatch):
+    monkeypatch.setattr(inotify, "_READ_BYTES", random.Random(seed).choice((600, 4096, 65_536)))
+    roots = [Root(str(top / "root"))]
+    check(top, seed, InotifySource("inotify", roots, is_local=True, gather_s=0.002 * (seed % 3)))

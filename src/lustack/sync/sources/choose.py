@@ -2,11 +2,12 @@
 """Which source of events looks after a device, and what that means, said once at the start.
 
 Rule 1: what the operator names is taken or refused; `auto` takes the first that works here.
-Rule 2: a source is tried before it is chosen, by opening it.
+Rule 2: a source is tried before it is chosen.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,11 +16,12 @@ from typing import Final
 from oslo_log import log
 
 from lustack.errors import ConfigurationError
-from lustack.posix import filesystems
+from lustack.posix import filesystems, inotify
 from lustack.posix.kernel import LUSTRE_SUPER_MAGIC
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.sources import changelogs
 from lustack.sync.sources.fanotify import FanotifySource
+from lustack.sync.sources.inotify import InotifySource
 from lustack.sync.sources.protocol import Source, SourceUnavailableError
 from lustack.sync.sources.roots import Root
 
@@ -48,7 +50,8 @@ class Task:
 
 
 Make = Callable[[Task], Source]
-"""Makes a source, closed, that was open before without trouble. Raises SourceUnavailableError, DeviceMissingError."""
+"""Makes a source that works here, as far as can be told without much work; closed. Raises SourceUnavailableError or
+DeviceMissingError."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,16 @@ def _make_fanotify(task: Task) -> Source:
     return source
 
 
-KINDS: Final[Mapping[str, Make]] = MappingProxyType({"fanotify": _make_fanotify})
+def _make_inotify(task: Task) -> Source:
+    # Not opened to try it: that takes a watch for every directory.
+    try:
+        os.close(inotify.start())
+    except OSError as error:
+        raise SourceUnavailableError("inotify", str(error)) from error
+    return InotifySource(f"inotify:{task.name}", task.roots, is_local=task.is_local)
+
+
+KINDS: Final[Mapping[str, Make]] = MappingProxyType({"fanotify": _make_fanotify, "inotify": _make_inotify})
 """Those of any file system, in the order in which `auto` tries them."""
 
 CHANGELOG: Final = "changelog"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 
@@ -68,8 +69,23 @@ def test_a_root_that_is_not_there_is_missing(tmp_path):
 
 def test_here_something_works(tmp_path):
     found = choose.choose("auto", "d1", [Root(str(tmp_path))])
-    assert found.kind == ("fanotify" if os.geteuid() == 0 else "scan")
-    assert found.source is None or found.source.read(0) is None
+    assert found.kind == ("fanotify" if os.geteuid() == 0 else "inotify")
+    assert found.source.read(0) is None
+
+
+def test_inotify_needs_no_rights_and_is_refused_when_there_is_none(tmp_path):
+    roots = [Root(str(tmp_path))]
+    found = choose.choose("inotify", "d1", roots)
+    assert (found.kind, found.source.name) == ("inotify", "inotify:d1")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        choose.KINDS["inotify"](choose.Task("d1", tuple(roots), is_local=True))
+    except SourceUnavailableError as caught:
+        error = caught
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert "Too many open files" in error.why
 
 
 def test_a_changelog_is_tried_first_and_only_where_files_are_on_lustre():

@@ -13,7 +13,7 @@ from lustack.mapping.names import RelPath
 from lustack.posix.fanotify import CREATE, MODIFY, ONDIR, Q_OVERFLOW, RENAME
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.events import NameChanged, TreeMoved
-from lustack.sync.sources import fanotify
+from lustack.sync.sources import fanotify, polled
 from lustack.sync.sources.fanotify import FanotifySource, LinuxKernel
 from lustack.sync.sources.protocol import Position, SourceLostError, SourceUnavailableError
 from lustack.sync.sources.roots import Root
@@ -92,7 +92,7 @@ def test_while_more_is_waiting_nothing_is_gathered_and_nothing_called_new(source
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(fanotify, "_CHECK_S", 0.0)
+    monkeypatch.setattr(polled, "_CHECK_S", 0.0)
 
 
 @pytest.mark.parametrize(

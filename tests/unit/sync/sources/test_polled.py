@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from lustack.sync.errors import DeviceMissingError
+from lustack.sync.events import NameChanged
+from lustack.sync.sources import polled
+from lustack.sync.sources.polled import PolledSource, Reading
+from lustack.sync.sources.protocol import Guarantees, Position, SourceLostError, SourceUnavailableError
+
+A, B = NameChanged(b"a"), NameChanged(b"b")
+
+
+class Script:
+    """Says what it was told to; readable while there is something left to say."""
+
+    def __init__(self, *readings):
+        self.readings = list(readings)
+        self.late = []
+        self.why = None
+        self.fd = os.eventfd(len(self.readings), os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
+
+    def read(self):
+        os.eventfd_read(self.fd)
+        return self.readings.pop(0)
+
+    def overdue(self):
+        late, self.late = self.late, []
+        return late
+
+    def why_lost(self):
+        return self.why
+
+    def close(self):
+        os.close(self.fd)
+
+
+@pytest.fixture
+def play():
+    sources = []
+
+    def start(script, gather_s=0.0):
+        source = PolledSource("name", Guarantees(False, True, False, 0.1), gather_s, lambda: script)
+        source.open(None)
+        sources.append(source)
+        return source
+
+    yield start
+    for source in sources:
+        source.close()
+
+
+def test_what_is_read_comes_in_batches_with_positions_of_their_own(play):
+    source = play(Script(Reading([A]), Reading([B])))
+    first, second = source.read(1), source.read(1)
+    assert (first.events, second.events) == ([A], [B])
+    assert first.position != second.position
+    source.acknowledge(second.position)
+    assert source.read(0) is None
+    assert (source.name, source.guarantees.across_hosts) == ("name", True)
+
+
+def test_a_read_that_gave_nothing_is_followed_by_the_next(play):
+    assert play(Script(Reading([]), Reading([A]))).read(1).events == [A]
+
+
+def test_what_is_overdue_comes_without_reading(play):
+    script = Script()
+    source = play(script)
+    script.late = [A]
+    assert source.read(1).events == [A]
+
+
+def test_it_gathers_unless_more_is_waiting(play):
+    source = play(Script(Reading([A], is_behind=True), Reading([B])), gather_s=0.1)
+    times_s = [time.monotonic()]
+    for _ in range(2):
+        source.read(1)
+        times_s.append(time.monotonic())
+    assert times_s[1] - times_s[0] >= 0.1
+    assert times_s[2] - times_s[1] < 0.1
+
+
+def test_a_loss_stays_one_until_it_is_opened_again(play):
+    source = play(Script(Reading([], lost="it ran over"), Reading([A])))
+    for _ in range(2):
+        with pytest.raises(SourceLostError, match="it ran over"):
+            source.read(1)
+
+
+def test_it_is_looked_for_losses_now_and_then(play, monkeypatch):
+    script = Script(Reading([A]), Reading([B]))
+    source = play(script)
+    script.why = "it is gone"
+    assert source.read(1).events == [A]
+    monkeypatch.setattr(polled, "_CHECK_S", 0.0)
+    with pytest.raises(SourceLostError, match="it is gone"):
+        source.read(1)
+
+
+def test_it_remembers_nothing(play):
+    source = play(Script(Reading([A])))
+    with pytest.raises(SourceLostError, match="before it was opened"):
+        source.open(Position("1"))
+    assert source.read(0) is None
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FileNotFoundError(2, "No such file", "/root"), DeviceMissingError),
+        (NotADirectoryError(20, "Not a directory", "/root"), DeviceMissingError),
+        (PermissionError(1, "not permitted"), SourceUnavailableError),
+    ],
+)
+def test_what_cannot_be_opened_says_why(error, expected):
+    def fail():
+        raise error
+
+    source = PolledSource("name", Guarantees(False, True, False, 0.1), 0, fail)
+    with pytest.raises(expected):
+        source.open(None)
+    assert source.read(0) is None
+
+
+def test_closing_it_elsewhere_ends_the_waiting(play):
+    source = play(Script())
+    timer = threading.Timer(0.05, source.close)
+    timer.start()
+    started_s = time.monotonic()
+    assert source.read(30) is None
+    assert time.monotonic() - started_s < 10
+    timer.join()
