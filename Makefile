@@ -16,7 +16,7 @@ BIN := .venv/bin
 TOX := $(BIN)/tox run --quiet
 SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
 
-.PHONY: help lustre run demo test test-all lint unit functional coverage long torture dev install clean
+.PHONY: help lustre run demo test test-all lint unit functional coverage long soak torture dev install clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ lustre: .venv/.ready-dev  ## the tests on a mounted Lustre, as root: LUSTACK_TES
 
 torture: .venv/.ready-dev  ## kill processes at random under load, for long; then check that nothing is lost
 	@$(BIN)/python tests/torture/run.py </dev/null
+
+soak: .venv/.ready-dev  ## 500 clients for half an hour: no server grows, every answer is right
+	@$(BIN)/python tests/soak/run.py </dev/null
 
 long: .venv/.ready-test  ## tests that take minutes and show little that the rest does not
 	@$(TOX) -e functional -- -m long tests </dev/null

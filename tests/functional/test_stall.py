@@ -107,8 +107,10 @@ class Asked:
 
     told: list[Told] = field(default_factory=list)
 
-    def slowest_s(self) -> float:
-        return max(each.seconds for each in self.told)
+    def slow_s(self, part: float) -> float:
+        """What so large a part of the answers did not take."""
+        ordered = sorted(each.seconds for each in self.told)
+        return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
 
     def statuses(self) -> set[int]:
         return {each.answer.status for each in self.told}
@@ -193,7 +195,9 @@ def test_who_does_not_need_it_does_not_notice_and_who_does_is_told_in_time(stage
         time.sleep(1)
     for what, asked in others.items():
         assert asked.statuses() <= {200, 201, 204}, what
-        assert asked.slowest_s() < OTHERS_LIMIT_S, what
+        # A few may wait for this machine; a server that waited for the file system would make all of them wait.
+        assert asked.slow_s(0.9) < OTHERS_LIMIT_S, what
+        assert asked.slow_s(1) < DEADLINE_S, what
     for what, told in seen.items():
         # The first of each was perhaps answered just before.
         refused = [each for each in told if each.answer.status == 503]

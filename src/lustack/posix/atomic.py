@@ -19,6 +19,7 @@ import os
 import secrets
 import time
 from dataclasses import dataclass, field
+from enum import Enum
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,6 +27,20 @@ from lustack.posix import kernel
 
 TEMPORARY_PREFIX: Final = b".lustack.tmp."
 """How the name of every temporary file begins; 16 random hexadecimal digits follow."""
+
+
+class Sync(Enum):
+    """What of a new file is on stable storage when it has its name."""
+
+    ALWAYS = "always"
+    """Bytes and name: what was acknowledged survives a crash."""
+
+    CLOSE = "close"
+    """The bytes: a crash may bring back what had the name before, or nothing; never half a file."""
+
+    NEVER = "never"
+    """Nothing: a crash may lose the file, or leave it with its length and without its bytes."""
+
 
 COMMIT_XATTR: Final = "user.lustack.commit"
 """The mark that makes Lustre commit its journal when the file is synced after it."""
@@ -146,17 +161,23 @@ class TemporaryFile:
             past_ns = (time.time_ns() // _NS - BACKDATED_S) * _NS
             os.utime(self.fd, ns=(past_ns, past_ns))
 
-    def publish(self, target: bytes) -> None:
-        """Give the file its final name, in place of what has it now, durably.
+    def publish(self, target: bytes, sync: Sync = Sync.ALWAYS) -> None:
+        """Give the file its final name, in place of what has it now.
+
+        Args:
+            target: the name in its directory.
+            sync: how durably.
 
         Raises:
             OSError: of fsync(2) and rename(2). Ask `published` whether the new name is there; it may not be
                 durable.
         """
-        os.fsync(self.fd)
+        if sync is not Sync.NEVER:
+            os.fsync(self.fd)
         os.rename(self.name, target, src_dir_fd=self.dirfd, dst_dir_fd=self.dirfd)
         self.published = True
-        sync_rename(self.dirfd, self.fd, on_lustre=self.on_lustre)
+        if sync is Sync.ALWAYS:
+            sync_rename(self.dirfd, self.fd, on_lustre=self.on_lustre)
 
     def discard(self) -> None:
         """Remove the temporary name; it is fine if somebody did so before."""

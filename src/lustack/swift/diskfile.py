@@ -17,6 +17,7 @@ from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNo
 from swift.common.utils import Timestamp
 
 from lustack.mapping.view import ObjectView, Origin, with_etag
+from lustack.posix.atomic import Sync
 from lustack.posix.tree import reopen
 from lustack.swift import attributes, faults, removal
 from lustack.swift.calls import StalledError
@@ -56,6 +57,7 @@ class PosixDiskFile:
         self.device = device
         self.key = key
         self.logger = manager.logger
+        self.sync = Sync.ALWAYS
         self._open_expired = open_expired
         self._view: ObjectView | None = None
         self._merged: dict[str, Any] | None = None

@@ -71,7 +71,9 @@ class PosixDiskFileManager(BaseDiskFileManager):
             opened = Device(root, self.settings, self.logger, lambda: bool(self.get_dev_path(device)))
             self._devices[root] = opened
         open_expired = bool(kwargs.get("open_expired"))
-        return PosixDiskFile(self, opened, Key(account, container, name), open_expired=open_expired)
+        disk_file = PosixDiskFile(self, opened, Key(account, container, name), open_expired=open_expired)
+        disk_file.sync = self.settings.sync_of(path[3].name)
+        return disk_file
 
     def pickle_async_update(self, device: str, *update: Any) -> None:
         """Keeps a container update that failed, on a local disk: each node's object-updater sends its own.

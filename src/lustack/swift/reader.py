@@ -34,6 +34,7 @@ class Source:
         self.fd = fd
         self.line = line
         self._content = content
+        self._others: list[int] = []
 
     def read(self, start: int, stop: int) -> bytes:
         """Some bytes, fewer where the file ends.
@@ -46,12 +47,16 @@ class Source:
             return self._content[start:stop]
         return self.line.run(os.pread, self.fd, stop - start, start)
 
+    def close_too(self, fd: int) -> None:
+        """Takes over another descriptor that a thread may still use."""
+        self._others.append(fd)
+
     def close(self) -> None:
         """Closes the descriptor when no thread uses it any more; a second time does nothing."""
         fd, self.fd = self.fd, -1
         self._content = b""
         if fd >= 0:
-            self.line.finish(os.close, fd)
+            self.line.finish(_close_all, [fd, *self._others])
 
     def __del__(self) -> None:
         # A request that ends in order has closed it; here nobody can wait.
@@ -75,13 +80,13 @@ class Span:
         self.source = source
         self.position = start
         self.stop = stop
-        self._chunk_bytes = chunk_bytes
+        self.chunk_bytes = chunk_bytes
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> bytes:
-        end = min(self.position + self._chunk_bytes, self.stop)
+        end = min(self.position + self.chunk_bytes, self.stop)
         chunk = self.source.read(self.position, end) if self.position < end else b""
         if not chunk:
             self.close()
@@ -148,6 +153,11 @@ class PosixDiskFileReader:
     def close(self) -> None:
         """Closes the source; a second time does nothing."""
         self._source.close()
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _bytes(text: Any) -> bytes:

@@ -6,13 +6,11 @@ paste.deploy gives strings; here they become values, and a slip of the pen in a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lustack.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from lustack.posix.atomic import Sync
 
 _WHERE = "object-server.conf"
 _PREFIX = "lustre_"
@@ -31,12 +29,15 @@ class Settings:
             (`lustre_deadline_s`).
         threads: how many calls run at the same time in a device, of those that look and of those that change
             something (`lustre_threads`).
+        fsync: how durable an upload is when it is acknowledged (`lustre_fsync`): `always`, `close` or `never`, for one
+            policy `NAME=close`, several with commas between them.
     """
 
     spool_dir: str = "/var/spool/lustack"
     small_hash_bytes: int = 65536
     deadline_s: int = 30
     threads: int = 8
+    fsync: Mapping[str, Sync] = field(default_factory=lambda: {"": Sync.ALWAYS})
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str]) -> Settings:
@@ -62,7 +63,25 @@ class Settings:
             _number(conf, "lustre_small_hash_bytes", cls.small_hash_bytes, "bytes", least=0),
             _number(conf, "lustre_deadline_s", cls.deadline_s, "seconds", least=1),
             _number(conf, "lustre_threads", cls.threads, "threads", least=1),
+            _fsync(conf),
         )
+
+    def sync_of(self, policy_name: str) -> Sync:
+        """How durable an upload to a policy is."""
+        return self.fsync.get(policy_name, self.fsync[""])
+
+
+def _fsync(conf: Mapping[str, str]) -> dict[str, Sync]:
+    text = conf.get("lustre_fsync", Sync.ALWAYS.value)
+    found = {"": Sync.ALWAYS}
+    for part in text.split(","):
+        policy_name, _, word = part.rpartition("=")
+        try:
+            found[policy_name.strip()] = Sync(word.strip())
+        except ValueError as error:
+            allowed = "always, close or never, for one policy NAME=close, with commas between them"
+            raise ConfigurationError(_WHERE, "lustre_fsync", text, allowed) from error
+    return found
 
 
 def _number(conf: Mapping[str, str], key: str, default: int, unit: str, *, least: int) -> int:

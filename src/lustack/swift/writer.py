@@ -23,7 +23,7 @@ from swift.common.utils import drop_buffer_cache, fdatasync
 
 from lustack.mapping import layout, names
 from lustack.mapping.metadata import Stamp
-from lustack.posix.atomic import TemporaryFile
+from lustack.posix.atomic import Sync, TemporaryFile
 from lustack.posix.errors import XattrUnsupportedError
 from lustack.swift import attributes, faults, removal
 from lustack.swift.containers import open_or_make
@@ -180,7 +180,8 @@ class PosixDiskFileWriter:
         while rest:
             rest = rest[os.write(fd, rest) :]
         self._written += len(block)
-        if self._written - self._last_sync >= self._bytes_per_sync:
+        is_due = self._written - self._last_sync >= self._bytes_per_sync
+        if is_due and self._disk_file.sync is not Sync.NEVER:
             fdatasync(fd)
             drop_buffer_cache(fd, self._last_sync, self._written - self._last_sync)
             self._last_sync = self._written
@@ -269,7 +270,7 @@ class PosixDiskFileWriter:
             place = choose(home, self._key)
         self._move_to(home, place.directory)
         self._note_twin(home, place)
-        temporary.publish(place.entry)
+        temporary.publish(place.entry, self._disk_file.sync)
         if self._upload_size > self._disk_file.manager.keep_cache_size:
             drop_buffer_cache(temporary.fd, 0, self._upload_size)
         for identifier in old_sidecars:

@@ -13,7 +13,7 @@ import pytest
 
 from lustack.mapping import layout
 from lustack.posix import atomic, tree
-from lustack.posix.atomic import TemporaryFile
+from lustack.posix.atomic import Sync, TemporaryFile
 
 
 def listing(folder: int) -> list[bytes]:
@@ -155,6 +155,14 @@ class TestTemporaryFile:
             mtime_ns = os.fstat(fd).st_mtime_ns
         assert mtime_ns % 10**9 == 0
         assert 0 < before_s - mtime_ns // 10**9 <= atomic.BACKDATED_S
+
+    @pytest.mark.parametrize("sync", [Sync.CLOSE, Sync.NEVER])
+    def test_who_does_not_want_the_name_to_be_durable_gets_no_mark(self, folder, sync):
+        fd = os.open(b".lustack.tmp.0", os.O_CREAT | os.O_RDWR, dir_fd=folder)
+        with TemporaryFile(folder, b".lustack.tmp.0", fd, on_lustre=True) as temporary:
+            temporary.publish(b"target", sync)
+            assert os.listxattr(fd) == []
+        assert listing(folder) == [b"target"]
 
     def test_elsewhere_it_is_not(self, folder):
         with TemporaryFile.create(folder) as temporary:

@@ -22,6 +22,7 @@ from tests.objects import SwiftLog, at, close_locks
 from lustack.swift import faults
 from lustack.swift.embedded import Answer, EmbeddedObjectServer
 from lustack.swift.proxy import FileApplication, FileObjectController
+from lustack.swift.sendfile import SendfileMiddleware, Slice, Way, Whole
 
 ORIGIN = "http://example.net"
 
@@ -136,6 +137,44 @@ class TestChosen:
         app.watchdog.kill()
         assert isinstance(app, FileApplication)
         assert app.get_policy_options(None).sorting_method == "shuffle"
+
+    def test_the_filter_that_sends_files_is_the_first_of_every_pipeline(self, stage, closed_logs):
+        conf = stage.path / "proxy-server.conf"
+        conf.write_text(
+            "[DEFAULT]\nlog_level = CRITICAL\n[pipeline:main]\npipeline = healthcheck proxy-server\n"
+            "[filter:healthcheck]\nuse = egg:swift#healthcheck\n"
+            f"[app:proxy-server]\nuse = egg:lustack#proxy\nswift_dir = {stage.path}\n"
+        )
+        app = loadapp(str(conf))
+        app._pipeline_final_app.watchdog.kill()
+        assert type(app) is SendfileMiddleware
+
+
+class TestSendfile:
+    LONG = bytes(range(256)) * 4096
+
+    def call(self, stage: Stage, way: Way | None, **headers: str) -> list[type]:
+        request = stage.request("GET", "c/o", **headers)
+        request.environ["lustack.way"] = way
+        response = request.get_response(stage.app)
+        kinds = []
+        for chunk in response.app_iter:
+            kinds.append(type(chunk))
+            if way is not None:
+                way.is_open = True
+        response.app_iter.close()
+        return kinds
+
+    def test_a_long_body_goes_by_the_way_if_there_is_one(self, stage):
+        stage.put("c/o", self.LONG)
+        assert self.call(stage, Way(None)) == [Whole, Slice]
+        assert self.call(stage, Way(None), Range="bytes=5-1000000") == [Whole, Slice]
+        assert self.call(stage, None) == [bytes] * 4
+
+    def test_a_short_one_and_a_document_of_several_ranges_do_not(self, stage):
+        stage.put("c/o", self.LONG)
+        assert self.call(stage, Way(None), Range="bytes=0-9") == [bytes]
+        assert Slice not in self.call(stage, Way(None), Range="bytes=0-9,500000-900000")
 
 
 class TestReading:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from lustack.errors import ConfigurationError
+from lustack.posix.atomic import Sync
 from lustack.swift.settings import Settings
 
 
@@ -21,8 +22,9 @@ def test_options_are_read():
         "lustre_small_hash_bytes": "0",
         "lustre_deadline_s": "7",
         "lustre_threads": "3",
+        "lustre_fsync": "close, scratch=never",
     }
-    assert Settings.from_conf(conf) == Settings("/var/spool/x", 0, 7, 3)
+    assert Settings.from_conf(conf) == Settings("/var/spool/x", 0, 7, 3, {"": Sync.CLOSE, "scratch": Sync.NEVER})
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_options_are_read():
             {"lustre_spool_dri": "/x"},
             (
                 "object-server.conf: lustre_spool_dri = '/x', but it must be removed: no such option. "
-                "Known: lustre_deadline_s, lustre_small_hash_bytes, lustre_spool_dir, lustre_threads"
+                "Known: lustre_deadline_s, lustre_fsync, lustre_small_hash_bytes, lustre_spool_dir, lustre_threads"
             ),
         ),
         (
@@ -48,6 +50,13 @@ def test_options_are_read():
             "object-server.conf: lustre_small_hash_bytes = '64k', but it must be a number of bytes, 0 or more",
         ),
         (
+            {"lustre_fsync": "scratch=sometimes"},
+            (
+                "object-server.conf: lustre_fsync = 'scratch=sometimes', but it must be always, close or never, "
+                "for one policy NAME=close, with commas between them"
+            ),
+        ),
+        (
             {"lustre_deadline_s": "0"},
             "object-server.conf: lustre_deadline_s = '0', but it must be a number of seconds, 1 or more",
         ),
@@ -57,3 +66,8 @@ def test_what_cannot_be_used_is_refused_with_its_remedy(conf, sentence):
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_conf(conf)
     assert str(caught.value) == sentence
+
+
+def test_a_policy_that_is_not_named_is_as_durable_as_the_rest():
+    settings = Settings.from_conf({"lustre_fsync": "scratch=never"})
+    assert [settings.sync_of(name) for name in ("scratch", "gold")] == [Sync.NEVER, Sync.ALWAYS]

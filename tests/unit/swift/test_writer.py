@@ -21,6 +21,7 @@ from tests.objects import NEEDS_ROOT, Files, Server, at
 
 from lustack.mapping import layout
 from lustack.posix import atomic
+from lustack.posix.atomic import Sync
 from lustack.swift import faults
 
 REPOSITORY = Path(__file__).parents[3]
@@ -641,3 +642,12 @@ class TestCrashes:
         files.manager.keep_cache_size = len(LONG) - 1
         files.put("o", LONG, 1)
         assert files.get("o") == LONG
+
+
+@pytest.mark.parametrize("word", [each.value for each in Sync])
+def test_an_object_is_whole_however_durable_it_is(swift_conf, tmp_path, word):
+    conf = {"lustre_fsync": f"gold={word}", "mb_per_sync": "0"}
+    with contextlib.closing(Files(tmp_path / "devices", conf)) as files:
+        files.put("o", LONG, 1)
+        files.put("o", LONG + b"more", 2)
+        assert files.get("o") == LONG + b"more"
