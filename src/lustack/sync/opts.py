@@ -33,6 +33,14 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         default=_DEFAULTS.state_dir,
         help="Directory for what the daemon remembers. It must be on a local disk; the daemon makes it.",
     ),
+    cfg.StrOpt(
+        "coordination_url",
+        default=_DEFAULTS.coordination_url,
+        secret=True,
+        help="Where daemons on several machines agree on which of them works, the others stand by: a URL of tooz, as "
+        "etcd3+http://host:2379, redis://host:6379, file:///a/directory/that/all/see. Empty: only daemons with the "
+        "same `state_dir` agree.",
+    ),
     cfg.ListOpt(
         "policies",
         default=[],

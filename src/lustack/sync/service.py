@@ -33,6 +33,7 @@ from lustack.sync.engine import Engine, Parts
 from lustack.sync.errors import DeviceMissingError, StoppedError
 from lustack.sync.fences import Fences
 from lustack.sync.importing import Importer
+from lustack.sync.leadership import FileLease, Leadership, Lease, ToozLease
 from lustack.sync.metrics import Metrics
 from lustack.sync.plan import SentRow
 from lustack.sync.recent import RecentSink
@@ -40,13 +41,15 @@ from lustack.sync.reconcile import Tally
 from lustack.sync.reporter import Compared, Reporter
 from lustack.sync.runner import KeptJobs
 from lustack.sync.settings import Settings
+from lustack.sync.sinks import rings
 from lustack.sync.sinks.protocol import ContainerKey
 from lustack.sync.sources import choose
 from lustack.sync.sources.choose import Choice
 from lustack.sync.sources.roots import Root
+from lustack.sync.standby import Standby
 from lustack.sync.state import Scope
 from lustack.sync.survey import Options, Report
-from lustack.sync.world import World, locked, opened
+from lustack.sync.world import World, choose_policies, opened
 
 LOG = log.getLogger(__name__)
 
@@ -310,20 +313,36 @@ class Daemon:
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Runs the daemon until `stop` is set.
+    """Runs the daemon until `stop` is set; stands by while another one works with this state or these devices.
 
     Raises:
         ConfigurationError: a setting is wrong.
-        StateError: the memory cannot be used, or another daemon works with it.
+        StateError: the memory cannot be used.
     """
-    with locked(settings.state_dir, "daemon"), opened(settings) as world:
+    policies = choose_policies(settings, rings.load(settings.swift_dir).policies)
+    leases: list[Lease] = [FileLease(settings.state_dir)]
+    if settings.coordination_url:
+        names = [f"lustack-sync-{policy.index}-{policy.device}" for policy in policies]
+        leases.append(ToozLease(settings.coordination_url, names))
+    leadership = Leadership(leases, stop, Rarely().warn, pulse)
+    leadership.lead(lambda until: _work(settings, until), Standby(settings.state_dir, notify))
+    LOG.info("stopped")
+
+
+def _work(settings: Settings, stop: threading.Event) -> None:
+    with opened(settings) as world:
         metrics = Metrics()
         with metrics.served(settings.metrics_port):
             LOG.info("looking after %s below %s", [policy.name for policy in world.policies], settings.devices)
-            notify("READY=1")
+            notify("READY=1\nSTATUS=at work")
             Daemon(world, stop, metrics).run()
             notify("STOPPING=1")
-    LOG.info("stopped")
+
+
+def pulse() -> None:
+    """Tells systemd that the process is well, if it watches it. Source: sd_watchdog_enabled(3)."""
+    if os.environ.get("WATCHDOG_USEC"):
+        notify("WATCHDOG=1")
 
 
 def notify(message: str, address: str | None = None) -> None:

@@ -17,6 +17,7 @@ class Settings:
         swift_dir: the directory of swift.conf and the rings.
         devices: the directory that holds the devices, as in object-server.conf.
         state_dir: what the daemon remembers; on a local disk.
+        coordination_url: of the coordinator that decides which daemon works; empty: the state directory does.
         policies: names of the storage policies to look after; empty: all that are ours.
         source: where events come from: `auto`, `scan` (none) or the name of a kind of source.
         changelog_users: on Lustre, our user of the changelog of each MDT, by the name of the MDT.
@@ -41,6 +42,7 @@ class Settings:
     swift_dir: str = "/etc/swift"
     devices: str = "/srv/node"
     state_dir: str = "/var/lib/lustack/sync"
+    coordination_url: str = ""
     policies: tuple[str, ...] = ()
     source: str = "auto"
     changelog_users: Mapping[str, str] = field(default_factory=dict)
