@@ -326,6 +326,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         leases.append(ToozLease(settings.coordination_url, names))
     leadership = Leadership(leases, stop, Rarely().warn, pulse)
     leadership.lead(lambda until: _work(settings, until), Standby(settings.state_dir, notify))
+    notify("STOPPING=1")
     LOG.info("stopped")
 
 
@@ -336,7 +337,6 @@ def _work(settings: Settings, stop: threading.Event) -> None:
             LOG.info("looking after %s below %s", [policy.name for policy in world.policies], settings.devices)
             notify("READY=1\nSTATUS=at work")
             Daemon(world, stop, metrics).run()
-            notify("STOPPING=1")
 
 
 def pulse() -> None:

@@ -154,23 +154,31 @@ def test_the_same_sentence_is_logged_now_and_then(caplog):
     assert [record.getMessage() for record in caplog.records] == ["it is raining"] * 2
 
 
-def test_it_runs_from_settings_until_it_is_stopped(playground, swift_dir):
+@pytest.mark.parametrize("url", ["", "file://{}/locks"])
+def test_it_runs_from_settings_until_it_is_stopped(playground, swift_dir, url):
     settings = replace(
         playground.settings,
         swift_dir=str(swift_dir),
         state_dir=str(playground.base / "state2"),
         source="scan",
         interval_s=0.01,
+        coordination_url=url.format(playground.base),
     )
     for child in playground.root.iterdir():
         # Without accounts nobody has to be asked.
         child.rename(playground.base / child.name)
     stop = threading.Event()
-    timer = threading.Timer(0.3, stop.set)
-    timer.start()
+    database = playground.base / "state2" / "sync.sqlite"
+
+    def stop_it():
+        wait_for(database.exists)
+        stop.set()
+
+    stopper = threading.Thread(target=stop_it)
+    stopper.start()
     service.run(settings, stop)
-    timer.join()
-    assert (playground.base / "state2" / "sync.sqlite").exists()
+    stopper.join()
+    assert status.read(settings.state_dir).state == "stopped"
 
 
 @pytest.mark.parametrize("prefix", ["", "@"])
@@ -187,6 +195,20 @@ def test_nobody_is_told_who_does_not_want_to_know(tmp_path):
     service.notify("READY=1", f"{tmp_path}/gone")
     assert "NOTIFY_SOCKET" not in os.environ
     service.notify("READY=1")
+
+
+@pytest.mark.parametrize(("usec", "told"), [("", []), ("2000000", [b"WATCHDOG=1"])])
+def test_systemd_is_told_that_all_is_well_if_it_wants_to_know(tmp_path, monkeypatch, usec, told):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(f"{tmp_path}/socket")
+        channel.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/socket")
+        monkeypatch.setenv("WATCHDOG_USEC", usec)
+        service.pulse()
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            found.append(channel.recv(100))
+        assert found == told
 
 
 class Chooser:
