@@ -21,6 +21,8 @@ from lustack.sync.sources.fake import FakeSource
 from lustack.sync.state import Scope
 from lustack.sync.survey import Options
 
+EXCLUDE = ("*.tmp",)
+
 
 @dataclass
 class Now:
@@ -50,7 +52,7 @@ class Steps:
         book.load()
         self.board = Board(book, Dirty(self.memory_bytes, 0.0), self.quiet_s, self.now)
         self.sink = RecentSink(ground.sink, ground.timer())
-        settings = replace(ground.settings, exclude=("*.tmp",))
+        ground.settings = settings = replace(ground.settings, exclude=EXCLUDE)
         self.reader = Reader(self.source, POLICY.index, str(ground.root), self.board, ground.state, self.trouble.append)
         self.sender = Sender(
             self.board,
