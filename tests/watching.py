@@ -53,21 +53,31 @@ class FakeKernel:
         places: directory -> its parent and its entry there.
         keys: path -> its directory.
         count: file systems that are watched.
+        watched: paths whose file systems are.
         asked: directories that were asked for.
+        refused: what is raised for some paths.
         trouble: raised by everything.
     """
 
     places: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=lambda: {"/root": "root"})
     count: int = 1
+    watched: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    refused: dict[str, OSError] = field(default_factory=dict)
     trouble: OSError | None = None
     sender: socket.socket | None = None
 
-    def start(self, paths):
+    def start(self):
         self._fail()
         ours, self.sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return ours.detach()
+
+    def watch(self, group, path):
+        self._fail()
+        if path in self.refused:
+            raise self.refused[path]
+        self.watched.append(path)
 
     def happen(self, *events: bytes) -> None:
         """One read gives these events."""
@@ -83,6 +93,8 @@ class FakeKernel:
 
     def key(self, path):
         self._fail()
+        if path not in self.keys:
+            raise FileNotFoundError(2, "No such file or directory", path)
         return key(self.keys[path])
 
     def locate(self, path, wanted):

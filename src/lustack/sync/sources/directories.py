@@ -53,7 +53,7 @@ class Directories:
             locate: asks the kernel.
             limit: the most directories to remember; each takes about 400 bytes.
         """
-        self._roots = roots
+        self._roots = dict(roots)
         self._locate = locate
         self._nodes: Recent[_Node] = Recent(limit)
         self._passed: Recent[bool] = Recent(limit)
@@ -76,6 +76,11 @@ class Directories:
                 return self._descend(chain, base)
         self._is_doubtful = True
         return None
+
+    def set_roots(self, roots: Mapping[bytes, bytes]) -> None:
+        """Other directories are watched from now on."""
+        self._roots = dict(roots)
+        self._epoch += 1
 
     def learn(self, key: bytes, parent: bytes, name: bytes) -> None:
         """A directory was made."""

@@ -18,7 +18,7 @@ from lustack.posix import fanotify, handles
 from lustack.posix.handles import Place
 from lustack.sync.events import Event
 from lustack.sync.sources.directories import Directories
-from lustack.sync.sources.polled import PolledSource, Reading
+from lustack.sync.sources.polled import PolledSource, Reading, is_missing
 from lustack.sync.sources.protocol import Guarantees
 from lustack.sync.sources.roots import Root
 from lustack.sync.sources.translate import Translator
@@ -36,8 +36,12 @@ _FILESYSTEM_ID_BYTES: Final = 8
 class Kernel(Protocol):
     """What is asked of the system. Every method may raise OSError."""
 
-    def start(self, paths: Sequence[str]) -> int:
-        """A descriptor that reports what happens in the file systems of these directories."""
+    def start(self) -> int:
+        """See `fanotify.start`."""
+        ...
+
+    def watch(self, group: int, path: str) -> None:
+        """Lets a group report what happens in the file system of a directory."""
         ...
 
     def count_watched(self, group: int) -> int:
@@ -49,7 +53,7 @@ class Kernel(Protocol):
         ...
 
     def locate(self, path: str, handle: bytes) -> Place | None:
-        """See `handles.locate`; in the mount of a directory."""
+        """See `handles.locate`; in the mount of a directory. FileNotFoundError is about the handle, not the path."""
         ...
 
 
@@ -63,20 +67,17 @@ class LinuxKernel:
 
     is_unlimited: bool = True
 
-    def start(self, paths: Sequence[str]) -> int:
+    def start(self) -> int:
         """See `Kernel`."""
-        group = fanotify.start(is_unlimited=self.is_unlimited)
+        return fanotify.start(is_unlimited=self.is_unlimited)
+
+    def watch(self, group: int, path: str) -> None:
+        """See `Kernel`."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for path in paths:
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    fanotify.watch_filesystem(group, fd)
-                finally:
-                    os.close(fd)
-        except BaseException:
-            os.close(group)
-            raise
-        return group
+            fanotify.watch_filesystem(group, fd)
+        finally:
+            os.close(fd)
 
     def count_watched(self, group: int) -> int:
         """See `Kernel`."""
@@ -92,7 +93,11 @@ class LinuxKernel:
 
     def locate(self, path: str, handle: bytes) -> Place | None:
         """See `Kernel`. The root is opened each time: what we kept open could not be unmounted."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            # It is the root that is gone, not the directory that was asked for.
+            raise OSError(errno.ESTALE, error.strerror, path) from error
         try:
             return handles.locate(fd, handle)
         finally:
@@ -104,28 +109,52 @@ class _Watching:
 
     def __init__(self, kernel: Kernel, roots: Sequence[Root]) -> None:
         self._kernel = kernel
-        self.fd = kernel.start([root.path for root in roots])
+        self._keys: dict[str, bytes] = {}
+        self._filesystems: set[bytes] = set()
+        self._mounts: dict[bytes, str] = {}
+        self._directories = Directories({}, self._locate, _DIRECTORIES)
+        self._translator = Translator(self._directories)
+        self.fd = kernel.start()
         try:
-            self._keys = {root.path: kernel.key(root.path) for root in roots}
-            self._count = kernel.count_watched(self.fd)
-            self._mounts = {key[:_FILESYSTEM_ID_BYTES]: path for path, key in self._keys.items()}
-            self._try()
+            self.unseen = self.update(roots)
         except BaseException:
             self.close()
             raise
-        bases = {self._keys[root.path]: root.base for root in roots}
-        self._translator = Translator(Directories(bases, self._locate, _DIRECTORIES))
 
-    def _try(self) -> None:
-        """Does once what will be done for each directory.
+    def update(self, roots: Sequence[Root]) -> list[str]:
+        bases: dict[bytes, bytes] = {}
+        unseen = []
+        self._mounts = {}
+        for root in roots:
+            try:
+                key = self._add(root.path)
+            except OSError as error:
+                if not root.prefix:
+                    raise
+                if not is_missing(error):
+                    unseen.append(f"{root.path} ({error.strerror})")
+                continue
+            bases[key] = root.base
+            if not root.prefix:
+                self._keys[root.path] = key
+        self._directories.set_roots(bases)
+        return unseen
+
+    def _add(self, path: str) -> bytes:
+        """Watches the file system of a directory, and does once what will be done for each directory in it.
 
         Raises:
             OSError: it cannot be done.
         """
-        if self._count != len(self._mounts):
-            raise OSError(errno.EXDEV, "file systems have the same id, or one has several")
-        for key in self._keys.values():
-            self._locate(key)
+        key = self._kernel.key(path)
+        filesystem = key[:_FILESYSTEM_ID_BYTES]
+        self._kernel.watch(self.fd, path)
+        if self._kernel.count_watched(self.fd) != len({filesystem, *self._filesystems}):
+            raise OSError(errno.EXDEV, "its file system has the id of another one, or several")
+        self._filesystems.add(filesystem)
+        self._mounts.setdefault(filesystem, path)
+        self._locate(key)
+        return key
 
     def _locate(self, key: bytes) -> Place | None:
         """See `directories.Locate`."""
@@ -154,7 +183,7 @@ class _Watching:
                     return f"{path} is another directory now"
             except OSError as error:
                 return f"{path} cannot be opened any more: {error.strerror}"
-        if self._kernel.count_watched(self.fd) != self._count:
+        if self._kernel.count_watched(self.fd) != len(self._filesystems):
             return "a file system was unmounted"
         return None
 
@@ -178,11 +207,11 @@ class FanotifySource(PolledSource):
 
         Args:
             name: of the source.
-            roots: what to watch; none of them twice.
-            is_local: no other host can change these file systems.
+            roots: what to watch, the root of the device first; none of them twice.
+            is_local: no other host can change the file system of the device.
             gather_s: how long to wait for more when something happened.
             kernel: None: the real one.
         """
         guarantees = Guarantees(complete=False, across_hosts=is_local, ordered=False, latency_s=2 * gather_s)
         asked = kernel or LinuxKernel()
-        super().__init__(name, guarantees, gather_s, lambda: _Watching(asked, roots))
+        super().__init__(name, guarantees, gather_s, roots, lambda wanted: _Watching(asked, wanted))

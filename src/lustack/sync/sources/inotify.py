@@ -18,7 +18,7 @@ from oslo_log import log
 from lustack.posix import inotify
 from lustack.sync.events import Event, TreeChanged
 from lustack.sync.sources.notices import NoticeTranslator
-from lustack.sync.sources.polled import PolledSource, Reading
+from lustack.sync.sources.polled import PolledSource, Reading, is_missing
 from lustack.sync.sources.protocol import Guarantees
 from lustack.sync.sources.roots import Root
 from lustack.sync.sources.watches import Kernel, LinuxKernel, Watches
@@ -41,10 +41,28 @@ class _Watching:
         self._rescan_s = rescan_s
         self._rescanned_s = time.monotonic()
         self._has_warned = False
-        self._identities = {root.path: _identity(root.path) for root in roots}
-        self._watches = Watches(kernel, roots)
+        self._identities = {root.path: _identity(root.path) for root in roots if not root.prefix}
+        self._watches = Watches(kernel)
         self._translator = NoticeTranslator(self._watches)
+        try:
+            self.unseen = self.update(roots)
+        except BaseException:
+            self.close()
+            raise
+
+    def update(self, roots: Sequence[Root]) -> list[str]:
+        unseen = []
+        self._watches.keep_roots(roots)
+        for root in roots:
+            try:
+                self._watches.add_root(root)
+            except OSError as error:
+                if not root.prefix:
+                    raise
+                if not is_missing(error):
+                    unseen.append(f"{root.path} ({error.strerror})")
         self._warn()
+        return unseen
 
     @property
     def fd(self) -> int:
@@ -115,15 +133,15 @@ class InotifySource(PolledSource):
 
         Args:
             name: of the source.
-            roots: what to watch; none of them twice.
-            is_local: no other host can change these file systems.
+            roots: what to watch, the root of the device first; none of them twice.
+            is_local: no other host can change the file system of the device.
             gather_s: how long to wait for more when something happened.
             rescan_s: how often trees that cannot be watched are reported as changed.
             kernel: None: the real one.
         """
         guarantees = Guarantees(complete=False, across_hosts=is_local, ordered=False, latency_s=2 * gather_s)
         asked = kernel or LinuxKernel()
-        super().__init__(name, guarantees, gather_s, lambda: _Watching(name, asked, roots, rescan_s))
+        super().__init__(name, guarantees, gather_s, roots, lambda wanted: _Watching(name, asked, wanted, rescan_s))
 
 
 def _identity(path: str) -> tuple[int, int]:

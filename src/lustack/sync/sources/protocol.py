@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import NewType, Protocol, runtime_checkable
 
 from lustack.sync.errors import SyncError
 from lustack.sync.events import Event
+from lustack.sync.sources.roots import Root
 
 Position = NewType("Position", str)
 """Where a source is; opaque for everybody else. Stored as text."""
@@ -132,4 +133,20 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Stops reporting; a `read` that blocks returns None. What was not acknowledged is reported again."""
+        ...
+
+
+@runtime_checkable
+class Rooted(Protocol):
+    """A source whose roots can change while it is open."""
+
+    def watch(self, roots: Sequence[Root]) -> None:
+        """From now on it reports what happens in these directories, and in no others.
+
+        Returns when that is so, if it is being read, and at once if it is closed. May be called from any thread but the
+        one that reads.
+
+        Args:
+            roots: the root of the device first. One that is not there is left out.
+        """
         ...

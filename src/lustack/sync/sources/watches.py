@@ -128,24 +128,18 @@ class Watches:
         unwatched: trees without watches, by the paths by which they were reported.
     """
 
-    def __init__(self, kernel: Kernel, roots: Sequence[Root]) -> None:
-        """Watches everything in the roots.
+    def __init__(self, kernel: Kernel) -> None:
+        """Watches nothing yet.
 
         Raises:
-            OSError: a root cannot be watched.
+            OSError: there is no more room for us.
         """
         self._kernel = kernel
         self._by_number: dict[int, Watched] = {}
-        self._roots = tuple(roots)
+        self._roots: dict[Root, Watched] = {}
         self.unwatched: dict[RelPath, Unwatched] = {}
         self._has_more_unwatched = False
         self.instance = kernel.start()
-        try:
-            for root in roots:
-                self._add_root(root)
-        except BaseException:
-            self.close()
-            raise
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -153,6 +147,36 @@ class Watches:
     def get(self, number: int) -> Watched | None:
         """The directory of a watch, None if it is of no interest any more."""
         return self._by_number.get(number)
+
+    def keep_roots(self, roots: Sequence[Root]) -> None:
+        """Only these are roots from now on: the others are not watched any more."""
+        for root in [root for root in self._roots if root not in roots]:
+            self._drop_all(self._roots.pop(root))
+
+    def add_root(self, root: Root) -> None:
+        """Watches a root with all that is in it, from now on or still; so what was in another root is found again.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        fd = open_root(root.path)
+        try:
+            number = self._kernel.watch(self.instance, fd)
+            directories = _list(fd)
+        finally:
+            os.close(fd)
+        found = self._roots.get(root)
+        if found is None or found.number != number:
+            if found is not None:
+                self._drop_all(found)
+            inside = self._by_number.get(number)
+            if inside is not None:
+                # It was a directory in another root until now.
+                self._detach(inside)
+            found = Watched(number, None, os.fsencode(root.path), root.base)
+            self._by_number[number] = self._roots[root] = found
+        for name in directories:
+            self.add(found, name)
 
     def add(self, parent: Watched, name: bytes) -> None:
         """Watches a directory, and those below it. One that was known elsewhere has moved here."""
@@ -164,12 +188,15 @@ class Watches:
 
     def drop(self, one: Watched) -> None:
         """A directory is nowhere any more: neither it nor those below it are watched. A root stays."""
-        if one.parent is None:
-            return
+        if one.parent is not None:
+            self._drop_all(one)
+
+    def _drop_all(self, one: Watched) -> None:
         self._detach(one)
         for each in one.below():
-            self._by_number.pop(each.number, None)
-            self._kernel.forget(self.instance, each.number)
+            if self._by_number.get(each.number) is each:
+                del self._by_number[each.number]
+                self._kernel.forget(self.instance, each.number)
 
     def retire(self, one: Watched) -> None:
         """The watch of a directory has ended, because it was removed; its parent's report is still to come."""
@@ -217,18 +244,6 @@ class Watches:
     def close(self) -> None:
         """Ends all watches."""
         os.close(self.instance)
-
-    def _add_root(self, root: Root) -> None:
-        fd = open_root(root.path)
-        try:
-            number = self._kernel.watch(self.instance, fd)
-            directories = _list(fd)
-        finally:
-            os.close(fd)
-        found = Watched(number, None, os.fsencode(root.path), root.base)
-        self._by_number[number] = found
-        for name in directories:
-            self.add(found, name)
 
     def _enter(self, parent: Watched, name: bytes) -> tuple[Watched | None, Sequence[bytes]]:
         """Watches one directory, and lists the directories in it; None if it is not there or cannot be watched."""

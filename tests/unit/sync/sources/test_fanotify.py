@@ -127,7 +127,7 @@ def test_what_cannot_be_opened_says_why(kernel, trouble, expected):
 
 def test_file_systems_that_cannot_be_told_apart_are_not_watched(kernel):
     kernel.count = 2
-    with pytest.raises(SourceUnavailableError, match="same id"):
+    with pytest.raises(SourceUnavailableError, match="id of another"):
         FanotifySource("fanotify", [Root("/root")], is_local=True, kernel=kernel).open(None)
 
 
@@ -150,6 +150,35 @@ def test_it_says_what_it_promises(kernel):
     promised = source.guarantees
     assert (source.name, promised.complete, promised.across_hosts, promised.ordered) == ("name", False, False, False)
     assert promised.latency_s == pytest.approx(0.04)
+
+
+EXPORT = Root("/exported", RelPath(b"a/c"))
+
+
+def test_an_export_that_is_not_there_is_left_out(kernel):
+    source = FanotifySource("fanotify", [Root("/root"), EXPORT], is_local=True, gather_s=0, kernel=kernel)
+    source.open(None)
+    kernel.happen(entry_event(CREATE, "root", b"name"))
+    assert [each.path for each in source.read(1).events] == [b"name"]
+    assert source.guarantees.across_hosts
+    source.close()
+
+
+@pytest.mark.expects_log(r"does not see all that happens in /exported \(no handles\)")
+def test_an_export_whose_file_system_cannot_be_watched_is_said(kernel):
+    kernel.keys["/exported"] = "exported"
+    kernel.refused = {"/exported": OSError(errno.EOPNOTSUPP, "no handles")}
+    source = FanotifySource("fanotify", [Root("/root"), EXPORT], is_local=True, gather_s=0, kernel=kernel)
+    source.open(None)
+    assert not source.guarantees.across_hosts
+    source.close()
+
+
+def test_a_directory_through_which_others_are_asked_for_that_is_gone_is_a_loss(source, kernel):
+    kernel.happen(entry_event(CREATE, "somewhere", b"name"))
+    kernel.trouble = OSError(errno.ESTALE, "gone", "/root")
+    with pytest.raises(SourceLostError, match="gone"):
+        source.read(1)
 
 
 class TestLinux:
@@ -191,3 +220,36 @@ class TestLinux:
         source = FanotifySource("fanotify", [Root("/proc/self")], is_local=True, kernel=LinuxKernel())
         with pytest.raises(SourceUnavailableError):
             source.open(Position("") or None)
+
+    def test_exports_come_and_go_while_it_is_open(self, source, top, mount):
+        other = mount("-t", "tmpfs", "none")
+        roots = [Root(str(top / "d")), Root(str(other), RelPath(b"x/y"))]
+        thread = threading.Thread(target=source.watch, args=(roots,))
+        thread.start()
+        while thread.is_alive():
+            source.read(0.01)
+        for directory in (other, top / "exported", top / "d"):
+            (directory / "f").write_bytes(b"")
+        found = [each.path for each in source.read(5).events]
+        assert sorted(found) == [b"f", b"x/y/f"]
+
+    def test_an_export_that_is_unmounted_is_a_loss_and_the_rest_goes_on(self, top, mount, impatient):
+        other = mount("-t", "tmpfs", "none")
+        roots = [Root(str(top / "d")), Root(str(other / "e"), RelPath(b"x/y"))]
+        (other / "e").mkdir()
+        source = FanotifySource("fanotify", roots, is_local=True)
+        source.open(None)
+        assert source.read(0) is None
+        assert os.system(f"umount {other}") == 0
+        with pytest.raises(SourceLostError, match="unmounted"):
+            source.read(0)
+        source.open(None)
+        (top / "d" / "f").write_bytes(b"")
+        assert [each.path for each in source.read(5).events] == [b"f"]
+        source.close()
+        assert os.system(f"mount -t tmpfs none {other}") == 0
+
+    def test_directories_are_not_gone_because_the_way_to_them_is(self, tmp_path):
+        with pytest.raises(OSError, match="No such file") as caught:
+            LinuxKernel().locate(str(tmp_path / "absent"), b"")
+        assert caught.value.errno == errno.ESTALE

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 
 import pytest
 
+from lustack.mapping.names import RelPath
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.events import NameChanged, TreeChanged
 from lustack.sync.sources import polled
@@ -107,6 +109,35 @@ def test_an_unmounted_file_system_is_a_loss(mount):
         source.read(5)
     source.close()
     assert os.system(f"mount -t tmpfs none {top}") == 0
+
+
+def test_exports_come_and_go_while_it_is_open(start, top, tmp_path):
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    source = start()
+    roots = [Root(str(top)), Root(str(exported), RelPath(b"x/y")), Root(str(tmp_path / "absent"), RelPath(b"x/z"))]
+    update(source, roots)
+    (exported / "f").write_bytes(b"")
+    assert source.read(5).events == [NameChanged(b"x/y/f")]
+    update(source, roots[:1])
+    (exported / "f").write_bytes(b"")
+    (top / "f").write_bytes(b"")
+    assert source.read(5).events == [NameChanged(b"f")]
+
+
+@pytest.mark.expects_log(r"does not see all that happens in \S+/exported \(No space left on device\)")
+def test_an_export_without_a_watch_is_said(start, top, tmp_path):
+    (tmp_path / "exported").mkdir()
+    source = start(kernel=Scarce(2))
+    update(source, [Root(str(top)), Root(str(tmp_path / "exported"), RelPath(b"x/y"))])
+    assert not source.guarantees.across_hosts
+
+
+def update(source, roots):
+    thread = threading.Thread(target=source.watch, args=(roots,))
+    thread.start()
+    while thread.is_alive():
+        source.read(0.01)
 
 
 def test_a_batch_that_fills_the_buffer_is_followed_by_the_next_at_once(start, top):

@@ -19,7 +19,9 @@ class Followed:
 
     def __init__(self, top, *roots):
         self.top = top
-        self.watches = Watches(LinuxKernel(), roots)
+        self.watches = Watches(LinuxKernel())
+        for root in roots:
+            self.watches.add_root(root)
         self.translator = NoticeTranslator(self.watches)
 
     def notices(self):

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 
 import pytest
 
+from lustack.mapping.names import RelPath
+from lustack.posix import filesystems
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.events import NameChanged
 from lustack.sync.sources import polled
 from lustack.sync.sources.polled import PolledSource, Reading
-from lustack.sync.sources.protocol import Guarantees, Position, SourceLostError, SourceUnavailableError
+from lustack.sync.sources.protocol import Guarantees, Position, Rooted, SourceLostError, SourceUnavailableError
+from lustack.sync.sources.roots import Root
 
+DEVICE = Root("/device")
 A, B = NameChanged(b"a"), NameChanged(b"b")
 
 
@@ -23,11 +28,17 @@ class Script:
         self.readings = list(readings)
         self.late = []
         self.why = None
+        self.unseen = []
+        self.roots = []
         self.fd = os.eventfd(len(self.readings), os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
 
     def read(self):
         os.eventfd_read(self.fd)
         return self.readings.pop(0)
+
+    def update(self, roots):
+        self.roots.append(list(roots))
+        return self.unseen
 
     def overdue(self):
         late, self.late = self.late, []
@@ -45,7 +56,7 @@ def play():
     sources = []
 
     def start(script, gather_s=0.0):
-        source = PolledSource("name", Guarantees(False, True, False, 0.1), gather_s, lambda: script)
+        source = PolledSource("name", Guarantees(False, True, False, 0.1), gather_s, [DEVICE], lambda _: script)
         source.open(None)
         sources.append(source)
         return source
@@ -120,10 +131,10 @@ def test_it_remembers_nothing(play):
     ],
 )
 def test_what_cannot_be_opened_says_why(error, expected):
-    def fail():
+    def fail(roots):
         raise error
 
-    source = PolledSource("name", Guarantees(False, True, False, 0.1), 0, fail)
+    source = PolledSource("name", Guarantees(False, True, False, 0.1), 0, [DEVICE], fail)
     with pytest.raises(expected):
         source.open(None)
     assert source.read(0) is None
@@ -137,3 +148,99 @@ def test_closing_it_elsewhere_ends_the_waiting(play):
     assert source.read(30) is None
     assert time.monotonic() - started_s < 10
     timer.join()
+
+
+@pytest.fixture
+def reading(play):
+    """Reads a source in a thread, until the test ends."""
+    threads = []
+
+    def start(source):
+        def read():
+            with contextlib.suppress(SourceLostError):
+                while not stop.is_set():
+                    source.read(0.1)
+
+        threads.append(threading.Thread(target=read))
+        threads[-1].start()
+
+    stop = threading.Event()
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+EXPORT = Root("/dev/shm", RelPath(b"a/c"))
+
+
+def test_it_watches_other_roots_when_it_is_told_to(play, reading):
+    script = Script()
+    source = play(script)
+    reading(source)
+    assert isinstance(source, Rooted)
+    source.watch([DEVICE, EXPORT])
+    assert script.roots == [[DEVICE, EXPORT]]
+    assert source.guarantees.across_hosts
+
+
+def test_while_it_is_closed_other_roots_wait_for_it_to_be_opened():
+    found = []
+
+    def start(roots):
+        found.append(roots)
+        return Script()
+
+    source = PolledSource("name", Guarantees(False, True, False, 0.1), 0, [DEVICE], start)
+    source.watch([DEVICE, EXPORT])
+    source.open(None)
+    source.close()
+    assert found == [(DEVICE, EXPORT)]
+
+
+@pytest.mark.expects_log(r"name does not see all that happens in /dev/shm \(no handles\): comparisons do")
+def test_a_root_that_cannot_be_watched_is_said_and_less_is_promised(play, reading):
+    script = Script()
+    source = play(script)
+    reading(source)
+    script.unseen = ["/dev/shm (no handles)"]
+    source.watch([DEVICE, EXPORT])
+    assert not source.guarantees.across_hosts
+    script.unseen = []
+    source.watch([DEVICE])
+    assert source.guarantees.across_hosts
+
+
+@pytest.mark.expects_log(r"in /dev/shm \(NFS: other machines change it\)")
+def test_a_root_that_other_machines_change_is_said_and_less_is_promised(play, reading, monkeypatch):
+    # Source: linux/magic.h, TMPFS_MAGIC.
+    monkeypatch.setattr(filesystems, "SHARED", {0x01021994: "NFS"})
+    source = play(Script())
+    reading(source)
+    source.watch([DEVICE, EXPORT, Root("/absent", RelPath(b"a/d"))])
+    assert not source.guarantees.across_hosts
+
+
+def test_a_device_that_cannot_be_watched_any_more_is_a_loss(play, reading):
+    script = Script()
+
+    def fail(roots):
+        raise FileNotFoundError(2, "No such file or directory", "/device")
+
+    script.update = fail
+    source = play(script)
+    reading(source)
+    source.watch([DEVICE])
+    with pytest.raises(SourceLostError, match="/device"):
+        source.read(0)
+
+
+@pytest.mark.parametrize("which", ["read", "overdue"])
+def test_what_the_system_refuses_is_a_loss(play, which):
+    def fail():
+        raise OSError(5, "Input/output error")
+
+    script = Script(*([Reading([A])] if which == "read" else []))
+    setattr(script, which, fail)
+    with pytest.raises(SourceLostError, match="Input/output"):
+        play(script).read(0)

@@ -55,8 +55,11 @@ def start(top, kernel):
     started = []
 
     def start(*roots):
-        started.append(Watches(kernel, roots or [Root(str(top))]))
-        return started[-1]
+        found = Watches(kernel)
+        started.append(found)
+        for root in roots or [Root(str(top))]:
+            found.add_root(root)
+        return found
 
     yield start
     for each in started:
@@ -183,6 +186,25 @@ def test_a_directory_below_one_whose_place_another_known_one_took_is_left_alone(
 def test_a_root_inside_another_one_keeps_its_prefix(start, top):
     found = start(Root(str(top / "d"), RelPath(b"x/y")), Root(str(top)))
     assert bases(found) == [b"", b"a/", b"a/b/", b"a/b/c/", b"x/y/"]
+
+
+def test_a_directory_that_becomes_a_root_gets_its_prefix_and_loses_it_again(start, top):
+    found = start()
+    device, exported = Root(str(top)), Root(str(top / "a" / "b"), RelPath(b"x/y"))
+    found.add_root(exported)
+    assert bases(found) == [b"", b"a/", b"d/", b"x/y/", b"x/y/c/"]
+    found.keep_roots([device])
+    assert bases(found) == [b"", b"a/", b"d/"]
+    found.add_root(device)
+    assert bases(found) == [b"", b"a/", b"a/b/", b"a/b/c/", b"d/"]
+
+
+def test_a_root_that_is_another_directory_now_is_watched_instead(start, top, tmp_path):
+    found = start()
+    os.rename(top, tmp_path / "elsewhere")
+    (top / "new").mkdir(parents=True)
+    found.add_root(Root(str(top)))
+    assert bases(found) == [b"", b"new/"]
 
 
 def test_what_is_found_inside_itself_is_left_alone(start, top):
