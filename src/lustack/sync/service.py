@@ -39,6 +39,7 @@ from lustack.sync.plan import SentRow
 from lustack.sync.recent import RecentSink
 from lustack.sync.reconcile import Tally
 from lustack.sync.reporter import Compared, Reporter
+from lustack.sync.rewatch import rewatch, roots_of
 from lustack.sync.runner import KeptJobs
 from lustack.sync.settings import Settings
 from lustack.sync.sinks import rings
@@ -135,6 +136,7 @@ class Daemon:
         self.fences = Fences(world.settings, world.policies)
         self._unwatched = list(world.policies)
         self._is_short = False
+        self._is_outdated = False
         self.compared.compared_ns = world.state.compared_ns()
 
     @property
@@ -154,7 +156,9 @@ class Daemon:
             world.clock.ahead_s,
             self.metrics.show,
         )
-        importer = Importer(world.devices, lambda scope: world.survey(self).run(scope, Options()), self.warn)
+        importer = Importer(
+            world.devices, lambda scope: world.survey(self).run(scope, Options()), self.warn, self._rewatch
+        )
         jobs = (self.backlog, self.metrics, self.warn, self.stop)
         threads = (
             threading.Thread(target=background.run, args=jobs, name="background"),
@@ -191,10 +195,12 @@ class Daemon:
     def _watch(self) -> None:
         """Chooses sources for the devices that have none yet."""
         settings = self.world.settings
+        if self._is_outdated:
+            self._rewatch()
         for policy in tuple(self._unwatched):
             path = os.path.join(settings.devices, policy.device)
             try:
-                choice = self.choose(settings.source, policy.device, [Root(path)])
+                choice = self.choose(settings.source, policy.device, roots_of(path))
                 self.fences.prepare(policy)
             except (DeviceMissingError, OSError):
                 # The comparison that follows says so.
@@ -202,6 +208,10 @@ class Daemon:
             self._unwatched.remove(policy)
             if choice.source is not None:
                 self.engine.add(policy, choice.source)
+
+    def _rewatch(self) -> None:
+        """Other directories are exported than before."""
+        self._is_outdated = not rewatch(tuple(self.engine.readers))
 
     def _is_fresh(self) -> bool:
         """Whether sources that know what happened before make a comparison at the start unnecessary."""

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from tests.exported import export
 from tests.listings import KEY, POLICY
 from tests.objects import swift_conf
 from tests.unit.sync.sinks.test_rings import swift_dir
@@ -216,6 +217,7 @@ class Chooser:
 
     def __init__(self, **guarantees):
         self.sources = {}
+        self.roots = []
         self.guarantees = Guarantees(
             **{"complete": True, "across_hosts": True, "ordered": True, "latency_s": 0.0} | guarantees
         )
@@ -223,6 +225,7 @@ class Chooser:
     def __call__(self, kind, name, roots):
         if not os.path.isdir(roots[0].path):
             raise DeviceMissingError(roots[0].path, "it is away")
+        self.roots = roots
         self.sources.setdefault(name, FakeSource(name, self.guarantees))
         return Choice("fake", self.sources[name], "for tests")
 
@@ -294,6 +297,21 @@ def test_a_device_that_comes_later_is_watched_then(playground, world, chooser):
         playground.write("a")
         chooser.happen(NameChanged(RelPath(b"a/c/a")))
         wait_for(lambda: playground.listed() == ["a"])
+
+
+def test_what_is_exported_is_watched(playground, world, chooser):
+    export(playground.root, playground.base / "x")
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: chooser.roots)
+        assert [root.prefix for root in chooser.roots] == [b"", b"a/e"]
+        export(playground.root, playground.base / "y", container="f")
+        source = chooser.sources[POLICY.device]
+        wait_for(lambda: [root.prefix for root in source.roots] == [b"", b"a/e", b"a/f"])
+        daemon._is_outdated = True
+        source.roots = ()
+        wait_for(lambda: daemon.cycles == 1)
+        daemon._watch()
+        assert len(source.roots) == 3
 
 
 @pytest.mark.parametrize("is_scan", [True, False])

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from oslo_log import log
+
 from lustack.lustre import client
 from lustack.lustre.errors import LustreError
 from lustack.lustre.protocol import Lustre
@@ -26,6 +28,8 @@ from lustack.sync.sources.changelog_tail import Pace
 from lustack.sync.sources.changelog_window import Memory
 from lustack.sync.sources.protocol import Batch, Guarantees, Position, SourceLostError, SourceUnavailableError
 from lustack.sync.sources.roots import Root
+
+LOG = log.getLogger(__name__)
 
 _ASKERS: Final = 16
 """Questions about FIDs at a time; each waits for a server."""
@@ -46,11 +50,12 @@ class ChangelogSources:
             name: of the source.
             lustre: the file system.
             users: our registered user of each MDT, as `cl1`, by the name of the MDT.
-            roots: what to watch.
+            roots: what to watch, the root of the device first.
             pace: times.
         """
         self._name, self._lustre, self._users, self._roots = name, lustre, dict(users), tuple(roots)
         self._pace = pace or Pace()
+        self._foreign: list[str] = []
         self._changed = threading.Condition()
         self._is_open = False
         self._sources: dict[str, ChangelogSource] = {}
@@ -67,8 +72,8 @@ class ChangelogSources:
 
     @property
     def guarantees(self) -> Guarantees:
-        """See `Source`."""
-        return Guarantees(complete=True, across_hosts=True, ordered=False, latency_s=1.0)
+        """See `Source`. Less is promised while an export is not on Lustre."""
+        return Guarantees(complete=True, across_hosts=not self._foreign, ordered=False, latency_s=1.0)
 
     def probe(self) -> None:
         """Tries what can be tried without losing anything: `open(None)` would give up what waits in the logs.
@@ -79,8 +84,7 @@ class ChangelogSources:
         try:
             for mdt in self._mdts():
                 self._lustre.open_changelog(mdt, 1, follow=False).close()
-            for root in self._roots:
-                self._key_of(root)
+            self._keys()
         except (LustreError, OSError) as error:
             raise SourceUnavailableError(self._name, str(error)) from error
 
@@ -115,6 +119,18 @@ class ChangelogSources:
             self._changed.notify_all()
             return Batch(batch.events, Position(json.dumps(self._given)), batch.happened_ns)
 
+    def watch(self, roots: Sequence[Root]) -> None:
+        """See `Rooted`. What was not handed out yet is read again."""
+        self._roots = tuple(roots)
+        if not self._is_open:
+            return
+        try:
+            self.open(Position(json.dumps(self._given)))
+        except (SourceLostError, SourceUnavailableError) as error:
+            # Whoever reads is told, and opens it again.
+            with self._changed:
+                self._lost, self._is_open = str(error), True
+
     def acknowledge(self, position: Position) -> None:
         """See `Source`."""
         for mdt, each in json.loads(position).items():
@@ -142,7 +158,7 @@ class ChangelogSources:
         if not is_new and set(positions) != set(mdts):
             raise SourceLostError(self._name, f"its MDTs were {sorted(positions)}, and are {list(mdts)} now")
         self._executor = ThreadPoolExecutor(_ASKERS, thread_name_prefix="fid")
-        roots = {self._key_of(root): root for root in self._roots}
+        roots = self._keys()
         memory = Memory()
         self._sources.clear()
         for mdt in mdts:
@@ -191,6 +207,25 @@ class ChangelogSources:
             )
             raise SourceUnavailableError(self._name, f"{what}; {REMEDY}")
         return mdts
+
+    def _keys(self) -> dict[bytes, Root]:
+        """The roots by their keys. An export that is not there, or not on Lustre, is left out.
+
+        Raises:
+            LustreError, OSError: the root of the device is not there, or not on Lustre.
+        """
+        found, self._foreign = {}, []
+        for root in self._roots:
+            try:
+                found[self._key_of(root)] = root
+            except (LustreError, OSError) as error:
+                if not root.prefix:
+                    raise
+                if isinstance(error, LustreError):
+                    self._foreign.append(root.path)
+        if self._foreign:
+            LOG.warning("%s does not see what happens in %s: comparisons do", self._name, ", ".join(self._foreign))
+        return found
 
     def _key_of(self, root: Root) -> bytes:
         fd = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -41,7 +41,7 @@ class Task:
     Attributes:
         name: of the device.
         roots: what to watch.
-        is_local: no other machine can change these file systems.
+        is_local: no other machine can change the file system of the device.
     """
 
     name: str
@@ -124,15 +124,15 @@ def choose(
 
     Raises:
         ConfigurationError: there is no such kind, or it does not work here.
-        DeviceMissingError: a root is not there.
+        DeviceMissingError: it is not there.
     """
     if wanted not in {AUTO, SCAN, *kinds}:
         raise ConfigurationError("[sync]", "source", wanted, f"one of {', '.join([AUTO, *kinds, SCAN])}")
-    common = _shared_with(roots, shared)
-    task = Task(name, tuple(roots), is_local=not common)
+    common = _shared_name(roots[0].path, shared)
+    task = Task(name, tuple(roots), is_local=common is None)
     refusals = []
     # Where no file is on Lustre, it goes without saying that there is no changelog.
-    automatic = tuple(kind for kind in kinds if kind != CHANGELOG or _LUSTRE in common)
+    automatic = tuple(kind for kind in kinds if kind != CHANGELOG or common == _LUSTRE)
     tried = {AUTO: automatic, SCAN: ()}.get(wanted, (wanted,))
     for kind in tried:
         try:
@@ -146,26 +146,23 @@ def choose(
     return _announce(name, Choice(SCAN, None, "; ".join(("everything is compared again and again", *refusals))))
 
 
-def _shared_with(roots: Sequence[Root], shared: Shared) -> list[str]:
-    """The names of the file systems that other machines can change.
+def _shared_name(path: str, shared: Shared) -> str | None:
+    """The name of the file system of the device if other machines can change it.
 
     Raises:
-        DeviceMissingError: a root is not there.
+        DeviceMissingError: it is not there.
     """
-    found = set()
-    for root in roots:
-        try:
-            found.add(shared(root.path))
-        except OSError as error:
-            raise DeviceMissingError(root.path, error.strerror or str(error)) from error
-    return sorted(each for each in found if each is not None)
+    try:
+        return shared(path)
+    except OSError as error:
+        raise DeviceMissingError(path, error.strerror or str(error)) from error
 
 
-def _describe(kind: str, source: Source, common: Sequence[str], refusals: Sequence[str]) -> str:
+def _describe(kind: str, source: Source, common: str | None, refusals: Sequence[str]) -> str:
     latency_ms = source.guarantees.latency_s * 1000
     words = [f"changes are seen within {latency_ms:.0f} ms by {kind}"]
     if common and not source.guarantees.across_hosts:
-        words.append(f"but not those that other machines make on {' and '.join(common)}, so keep `interval_s` short")
+        words.append(f"but not those that other machines make on {common}, so keep `interval_s` short")
     return "; ".join((", ".join(words), *refusals))
 
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lustack.sync.events import Event
 from lustack.sync.sources.protocol import Batch, Guarantees, Position, SourceLostError
+from lustack.sync.sources.roots import Root
 
 _GUARANTEES = Guarantees(complete=True, across_hosts=True, ordered=True, latency_s=0.0)
 
@@ -22,6 +24,7 @@ class FakeSource:
         acknowledged: how many of them are done.
         forgotten: how many of them it cannot report any more.
         most: events of a batch.
+        roots: that it was told to watch at last.
     """
 
     name: str = "fake"
@@ -30,6 +33,7 @@ class FakeSource:
     acknowledged: int = 0
     forgotten: int = 0
     most: int = 2
+    roots: tuple[Root, ...] = ()
     _next: int = 0
     _is_open: bool = False
 
@@ -66,6 +70,10 @@ class FakeSource:
     def close(self) -> None:
         """See `Source`."""
         self._is_open = False
+
+    def watch(self, roots: Sequence[Root]) -> None:
+        """See `Rooted`."""
+        self.roots = tuple(roots)
 
     def _check(self) -> None:
         if self._next < self.forgotten:

@@ -15,7 +15,7 @@ from lustack.mapping.names import RelPath
 from lustack.sync.events import NameChanged, TreeChanged
 from lustack.sync.sources import changelogs
 from lustack.sync.sources.changelogs import ChangelogSources
-from lustack.sync.sources.protocol import SourceLostError, SourceUnavailableError
+from lustack.sync.sources.protocol import Rooted, SourceLostError, SourceUnavailableError
 from lustack.sync.sources.roots import Root
 
 MDTS = ("lustre-MDT0000", "lustre-MDT0001")
@@ -186,3 +186,47 @@ def test_a_directory_on_lustre_is_connected(watched, monkeypatch, tmp_path):
 
 def _refuse(fd):
     raise NotLustreError("x")
+
+
+def test_exports_come_and_go_while_it_is_open(watched, source, tmp_path):
+    watched.lustre.mkdir(b"exported")
+    device = next(iter(watched.roots.values()))
+    exported = Root(str(tmp_path / "lustre" / "exported"), RelPath(b"a/c"))
+    source.watch([device, Root(str(tmp_path / "absent"), RelPath(b"a/d"))])
+    source.open(None)
+    assert isinstance(source, Rooted)
+    source.watch([device, exported])
+    watched.lustre.write(b"exported/f", b"x")
+    watched.lustre.write(b"device/g", b"x")
+    assert paths_of(read_all(source, 0.3)[0]) == {b"a/c/f", b"g"}
+    assert source.guarantees.across_hosts
+
+
+def test_what_was_not_handed_out_is_read_again_with_other_roots(watched, source):
+    source.open(None)
+    watched.lustre.write(b"device/g", b"x")
+    source.watch(list(watched.roots.values()))
+    assert paths_of(read_all(source, 0.3)[0]) == {b"g"}
+
+
+@pytest.mark.expects_log(r"does not see what happens in \S+/lustre/exported: comparisons do")
+def test_an_export_that_is_not_on_lustre_is_said_and_less_is_promised(watched, source, tmp_path, monkeypatch):
+    def find_key(fd):
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("exported"):
+            raise NotLustreError("exported")
+        return key_of(fd)
+
+    key_of = watched.lustre.key_of
+    monkeypatch.setattr(watched.lustre, "key_of", find_key)
+    watched.lustre.mkdir(b"exported")
+    source.watch([*watched.roots.values(), Root(str(tmp_path / "lustre" / "exported"), RelPath(b"a/c"))])
+    source.open(None)
+    assert not source.guarantees.across_hosts
+
+
+def test_a_file_system_that_fails_when_other_roots_are_wanted_is_a_loss(watched, source):
+    source.open(None)
+    watched.log(1).faults.append(ChangelogError(MDTS[1], "busy"))
+    source.watch(list(watched.roots.values()))
+    with pytest.raises(SourceLostError, match="busy"):
+        source.read(0)

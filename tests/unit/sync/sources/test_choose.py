@@ -49,7 +49,7 @@ def test_scan_tries_nothing():
 
 
 def test_a_source_of_this_machine_does_not_see_what_others_do_and_that_is_said():
-    found = choose.choose("auto", "d1", ROOTS, kinds={"second": local}, shared=on(exported="NFS"))
+    found = choose.choose("auto", "d1", ROOTS, kinds={"second": local}, shared=on(root="NFS"))
     assert not found.source.guarantees.across_hosts
     assert "not those that other machines make on NFS, so keep `interval_s` short" in found.why
 
