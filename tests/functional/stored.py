@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swift.common.exceptions import DiskFileDeleted, DiskFileNotExist
+from swift.common.storage_policy import POLICIES
 from swift.common.utils import Timestamp
 
 from lustack.swift.diskfile import PosixDiskFile
@@ -58,7 +59,7 @@ class Objects:
 
     def disk_file(self, name: str) -> PosixDiskFile:
         """The disk file of an object."""
-        return self._manager.get_diskfile(self.root.name, "0", ACCOUNT, CONTAINER, name, None)
+        return self._manager.get_diskfile(self.root.name, "0", ACCOUNT, CONTAINER, name, POLICIES.default)
 
     def put(self, name: str, time_s: float, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS) -> None:
         """What a PUT does."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from tests.functional import filesystem, kills, tree
 from tests.functional.stored import ACCOUNT, Objects, Seen
+from tests.objects import no_thread_pool
 
 from lustack.mapping import layout
 
@@ -137,11 +138,12 @@ def delete(name: str) -> Callable[[Objects, float], None]:
 
 
 def put_while_its_directory_moves(objects: Objects, time_s: float) -> None:
-    with objects.disk_file("a/b").create(size=9) as writer:
-        writer.write(b"new bytes")
+    body = b"new bytes" * 300_000  # what is short has no file before it is whole
+    with objects.disk_file("a/b").create(size=len(body)) as writer:
+        writer.write(body)
         moved = objects.directory / f"moved {time_s}"
         os.rename(objects.directory / "a", moved)
-        objects.publish(writer, time_s, b"new bytes", meta("new"))
+        objects.publish(writer, time_s, body, meta("new"))
         # What the job moved away is its own business, and in the way of nobody's comparison.
         shutil.rmtree(moved)
 
@@ -198,6 +200,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with (
         tempfile.TemporaryDirectory(dir=parent) as place,
         filesystem.in_a_file(Path(place), "ext4", size_gib=1) as mount_point,
+        no_thread_pool(),
     ):
         root = mount_point / "files"
         # The first request on a device makes what it needs; that takes long, and is not what is tested.
