@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from oslo_log import log
 
@@ -346,7 +347,8 @@ def _work(settings: Settings, stop: threading.Event) -> None:
         with metrics.served(settings.metrics_port):
             LOG.info("looking after %s below %s", [policy.name for policy in world.policies], settings.devices)
             notify("READY=1\nSTATUS=at work")
-            Daemon(world, stop, metrics).run()
+            kinds = choose.all_kinds(settings.changelog_users)
+            Daemon(world, stop, metrics, partial(choose.choose, kinds=kinds)).run()
 
 
 def pulse() -> None:

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On a fake Lustre with two MDTs jobs work, the daemon is killed, MDTs crash: at rest the listing is what is there."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from tests.engines import Steps
+from tests.listings import KEY
+from tests.lustre.test_walk import Worker, snapshot
+from tests.lustres import QUICK
+
+from lustack.lustre.errors import ChangelogError
+from lustack.lustre.fake import FakeLustre
+from lustack.sync.book import LOST
+from lustack.sync.reader import FIRST
+from lustack.sync.sources.changelog import parse_position
+from lustack.sync.sources.changelogs import ChangelogSources
+from lustack.sync.sources.protocol import SourceLostError
+from lustack.sync.sources.roots import Root
+
+SEEDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "search" else 6
+STEPS = 120
+
+
+class Ground:
+    """A container on a fake Lustre, for the worker of the random walk."""
+
+    def __init__(self, playground):
+        top = playground.base / "node"
+        self.lustre = FakeLustre(os.fsencode(top), mdts=2)
+        self.users = {mdt: log.register() for mdt, log in self.lustre.logs.items()}
+        self.mdts = self.lustre.mdts()
+        self.top = os.fsencode(os.path.relpath(playground.container, top))
+        self.write, self.mkdir, self.rmdir = self.lustre.write, self.lustre.mkdir, self.lustre.rmdir
+        self.link, self.unlink, self.rename = self.lustre.link, self.lustre.unlink, self.lustre.rename
+        self.truncate = self.lustre.truncate
+        for index in range(2):
+            self.mkdir(b"nudge%d" % index, index)
+
+    def real(self, path):
+        return os.path.join(self.lustre.root, path)
+
+
+class Life:
+    """The daemon, with what can happen to it."""
+
+    def __init__(self, playground, ground):
+        self.source = None
+        self.playground, self.ground = playground, ground
+        self.kills = self.losses = 0
+        self.begin()
+
+    def begin(self):
+        ground = self.ground
+        root = Root(str(self.playground.root))
+        self.source = ChangelogSources("changelog:d1", ground.lustre, ground.users, [root], QUICK)
+        self.steps = Steps(self.playground, self.source, quiet_s=5.0)
+        self.steps.begin()
+
+    def kill(self):
+        """Nothing that is only in memory survives."""
+        self.source.close()
+        self.kills += 1
+        self.begin()
+
+    def read(self):
+        """Everything that is in the logs."""
+        for _ in range(60):
+            self.nudge()
+            try:
+                self.steps.read()
+            except SourceLostError:
+                self.losses += 1
+                self.steps.reader._reopen(LOST)
+            if self.steps.reader.why_down:
+                # As the reader's thread does it after a while.
+                self.steps.reader._reopen(FIRST)
+            if self.has_all():
+                return
+        raise AssertionError("the logs are never read to their end")
+
+    def nudge(self):
+        """An MDT that lost what we have read goes on until it has given as much again."""
+        for index, (mdt, log) in enumerate(self.ground.lustre.logs.items()):
+            if self.given().get(mdt, 0) > log.last_index:
+                self.ground.write(b"nudge%d/f" % index, b"x")
+
+    def given(self):
+        return {mdt: parse_position(each).index for mdt, each in self.source._given.items()}
+
+    def has_all(self):
+        given = self.given()
+        logs = self.ground.lustre.logs.items()
+        return not self.steps.reader.why_down and all(
+            given.get(mdt, 0) >= max(log.records, default=0) for mdt, log in logs
+        )
+
+    def rest(self):
+        self.read()
+        self.steps.rest()
+        self.read()
+        self.steps.rest()
+
+    def shown(self):
+        rows = self.playground.sink.containers[KEY].shown()
+        return {name: row.size_bytes for name, row in rows.items()}
+
+
+def disturb(life, chance):
+    """Something happens to the daemon or to an MDT."""
+    log = chance.choice(list(life.ground.lustre.logs.values()))
+    happens = chance.randrange(12)
+    if happens == 0:
+        life.kill()
+    elif happens == 1:
+        log.faults.append(ChangelogError(log.mdt, "busy"))
+    elif happens == 2:
+        log.restart()
+    elif happens == 3:
+        life.read()
+        # What was not on the disk of the MDT: the operations themselves survive here, which makes it harder.
+        log.restart(lost=chance.randrange(4))
+    elif happens < 8:
+        life.steps.send()
+    elif happens < 10:
+        life.steps.do_job()
+        life.steps.compare()
+    else:
+        life.read()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.expects_log("trying again and again")
+def test_at_rest_the_listing_says_what_is_there(playground, seed):
+    ground = Ground(playground)
+    chance = random.Random(seed)
+    worker = Worker(ground, seed)
+    life = Life(playground, ground)
+    for _ in range(STEPS):
+        worker.step()
+        disturb(life, chance)
+    # So that it happens at least once in each run, also while the daemon works.
+    ground.lustre.logs[ground.mdts[0]].faults.append(ChangelogError(ground.mdts[0], "busy"))
+    life.kill()
+    life.rest()
+    there = {path: size for path, (_, size) in snapshot(str(playground.container)).items()}
+    assert life.shown() == there
+    life.source.close()
