@@ -51,7 +51,8 @@ class Steps:
         book = Book(ground.state)
         book.load()
         self.board = Board(book, Dirty(self.memory_bytes, 0.0), self.quiet_s, self.now)
-        self.sink = RecentSink(ground.sink, ground.timer())
+        # For an hour already.
+        self.sink = RecentSink(ground.sink, ground.timer() - 3600 * 10**9)
         ground.settings = settings = replace(ground.settings, exclude=EXCLUDE)
         self.reader = Reader(self.source, POLICY.index, str(ground.root), self.board, ground.state, self.trouble.append)
         self.sender = Sender(

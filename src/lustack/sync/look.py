@@ -18,6 +18,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 from lustack.mapping import layout, names
+from lustack.mapping.metadata import timestamp_text
 from lustack.mapping.names import UnrepresentableNameError
 from lustack.sync import plan
 from lustack.sync.address import names_of
@@ -32,6 +33,10 @@ IsUntouched = Callable[[ContainerKey, str, str], bool]
 """See `RecentSink.is_untouched`."""
 
 _MOST_LEFT_OUT = 100_000
+_SHORT_LIVED_NS = 60 * 10**9
+"""How long a name that came and went may have waited to be looked at: for so long no row was sent for it, or it needs a
+deletion."""
+
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -228,7 +233,9 @@ class _Looker:
         self.found.rows.append(plan.put(name, wanted, now_ns))
 
     def _note_absent(self, rest: bytes, name: str, value: int, now_ns: int) -> None:
-        if value & NEW or self._left_out.take(self._key, rest):
+        # A comparison may have listed what came and went since.
+        is_new = value & NEW and self._is_untouched(self._key, name, timestamp_text(now_ns - _SHORT_LIVED_NS))
+        if is_new or self._left_out.take(self._key, rest):
             self.found.short_lived += 1
         else:
             self.found.rows.append(plan.delete(name, now_ns))

@@ -52,8 +52,14 @@ def test_files_get_rows_and_what_is_gone_gets_a_deletion(playground, see):
 
 
 def test_what_came_and_went_unseen_needs_no_row(see):
-    looked = see("x", "%25x%file", flags=FILE | NEW)
+    looked = see("x", "%25x%file", flags=FILE | NEW, is_untouched=lambda *_: True)
     assert (looked.rows, looked.short_lived) == ([], 2)
+
+
+def test_what_came_and_went_but_was_listed_meanwhile_by_a_comparison_is_deleted(see):
+    since = timestamp_text(START_NS - 60 * 10**9)
+    looked = see("x", "y", flags=FILE | NEW, is_untouched=lambda _, name, after: name == "y" and after > since)
+    assert (shown(looked), looked.short_lived) == ({"x": False}, 1)
 
 
 @pytest.mark.parametrize("name", [b"\xff", b"d" * 200 + b"/" + b"\xc3" * 100, b"/".join([b"l" * 250] * 5)])
@@ -86,7 +92,7 @@ def test_markers_are_objects_and_other_directories_are_not(playground, see):
     assert shown(see("slash", "plain", "none", flags=DIRECTORY)) == {"slash/": True, "plain": True}
     assert shown(see("gone", flags=DIRECTORY)) == {"gone": False, "gone/": False}
     assert shown(see("none", flags=DIRECTORY | FILE)) == {"none": False}
-    assert see("gone", flags=DIRECTORY | NEW).rows == []
+    assert see("gone", flags=DIRECTORY | NEW, is_untouched=lambda *_: True).rows == []
 
 
 def test_rows_of_swift_are_repeated_where_nothing_came_after_them(playground, see):
