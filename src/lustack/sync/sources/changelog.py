@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from lustack.lustre import changelog
@@ -36,6 +36,7 @@ from lustack.sync.sources.changelog_paths import Paths, translate, tree_of
 from lustack.sync.sources.changelog_tail import Cursor, LogLostError, Pace, Tail
 from lustack.sync.sources.changelog_window import Window, first_record
 from lustack.sync.sources.protocol import Batch, Guarantees, Position, SourceLostError, SourceUnavailableError
+from lustack.sync.sources.roots import Root
 
 LOG = logging.getLogger(__name__)
 
@@ -153,6 +154,10 @@ class ChangelogSource:
             if batch is not None or left_s == 0.0:
                 return batch
         return None
+
+    def watch(self, roots: Mapping[bytes, Root]) -> None:
+        """From now on what happens below these directories is reported, by their FIDs. From any thread."""
+        self._paths.watch(roots)
 
     def acknowledge(self, position: Position) -> None:
         """See `Source`. If the MDT says something against it, the next `read` raises it."""

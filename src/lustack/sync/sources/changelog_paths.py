@@ -51,6 +51,10 @@ class Paths:
         self._tops: set[bytes] = set()
         self._found: dict[bytes, bytes | None] = {}
 
+    def watch(self, roots: Mapping[bytes, Root]) -> None:
+        """Other roots count from the next `begin` on. From any thread."""
+        self._roots = roots
+
     def begin(self) -> None:
         """From now on everything is looked at again."""
         self._found.clear()

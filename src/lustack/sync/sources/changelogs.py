@@ -120,16 +120,20 @@ class ChangelogSources:
             return Batch(batch.events, Position(json.dumps(self._given)), batch.happened_ns)
 
     def watch(self, roots: Sequence[Root]) -> None:
-        """See `Rooted`. What was not handed out yet is read again."""
+        """See `Rooted`. Nothing is opened again: what is read from now on is looked up among the new roots."""
         self._roots = tuple(roots)
         if not self._is_open:
             return
         try:
-            self.open(Position(json.dumps(self._given)))
-        except (SourceLostError, SourceUnavailableError) as error:
+            keys = self._keys()
+        except (LustreError, OSError) as error:
             # Whoever reads is told, and opens it again.
             with self._changed:
-                self._lost, self._is_open = str(error), True
+                self._lost = str(error)
+                self._changed.notify_all()
+            return
+        for source in self._sources.values():
+            source.watch(keys)
 
     def acknowledge(self, position: Position) -> None:
         """See `Source`."""
