@@ -94,6 +94,24 @@ def no_thread_pool() -> Iterator[None]:
         tpool.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def thread_pool(threads: int) -> Iterator[None]:
+    """Swift's pool, also where `no_thread_pool` holds: for what hangs."""
+    before = tpool._nthreads
+    tpool.killall()
+    tpool.set_num_threads(threads)
+    tpool.setup()
+    try:
+        yield
+    finally:
+        tpool.killall()
+        tpool.set_num_threads(before)
+        if not before:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                tpool.setup()
+
+
 @pytest.fixture
 def files(swift_conf: Path, tmp_path: Path) -> Iterator[Files]:
     """Objects of our manager in an empty directory."""

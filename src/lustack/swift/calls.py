@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from swift.common.concurrency import Event, Semaphore, spawn_n, tpool
+from swift.common.concurrency import Event, Semaphore, Timeout, sleep, spawn_n, tpool
 
 from lustack.errors import LustackError
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LEFT, _DONE = "left", "done"
+_WATCH_S = 0.05
+"""How often somebody looks whether a thread that was given up is back."""
+
 _Result = TypeVar("_Result")
 
 
@@ -132,8 +135,13 @@ class Line:
         Raises:
             StalledError: it takes too long. No more calls in this line, but `finish`.
         """
-        self.start(call, *args)
-        result: _Result = self.wait()
+        self.wait()
+        with self._noticing():
+            self._calls.enter()
+            job = self._job = _Job(self._calls, call, args, has_place=True)
+            job.run_here()
+        self._job = None
+        result: _Result = job.result()
         return result
 
     def start(self, call: Callable[..., Any], *args: Any) -> None:
@@ -146,7 +154,7 @@ class Line:
         with self._noticing():
             self._calls.enter()
         self._job = _Job(self._calls, call, args, has_place=True)
-        spawn_n(self._job.run)
+        self._job.run_beside()
 
     def wait(self) -> Any:
         """What the call that was started last returns or raises; None if there is none.
@@ -184,7 +192,7 @@ class Line:
             job.leave(lambda: tidy(*args))
             return
         last = _Job(self._calls, tidy, args)
-        spawn_n(last.run)
+        last.run_beside()
         if not self._is_stalled:
             last.settle()
 
@@ -199,7 +207,7 @@ class _Job:
         self._has_place = has_place
         self._call = call
         self._args = args
-        self._event = Event()
+        self._event: Any = None
         self._result: Any = None
         self._error: BaseException | None = None
         self._is_late = False
@@ -207,13 +215,43 @@ class _Job:
         # Who writes here first leaves the rest to the other. Appending is atomic, also between threads.
         self._marks: list[str] = []
 
-    @property
-    def is_done(self) -> bool:
-        return bool(self._event.ready())
+    def run_here(self) -> None:
+        """Runs it and waits for it: the quick way, without another greenlet.
 
-    def run(self) -> None:
-        """In the event loop, on its own."""
+        Raises:
+            StalledError: it takes too long.
+        """
+        limit = Timeout(self._calls.deadline_s)
+        try:
+            tpool.execute(self._work)
+        except BaseException as error:
+            self._event = Event()
+            self._is_late = True
+            self._calls.say_late()
+            spawn_n(self._watch)
+            if error is limit:
+                raise StalledError(self._calls.path, self._calls.deadline_s) from None
+            raise
+        finally:
+            limit.cancel()
+        self._calls.leave()
+
+    def _watch(self) -> None:
+        """Nobody waits any more; notices that the thread is back."""
+        while _DONE not in self._marks:
+            sleep(_WATCH_S)
+        self._end()
+
+    def run_beside(self) -> None:
+        """Runs it in the background."""
+        self._event = Event()
+        spawn_n(self._run)
+
+    def _run(self) -> None:
         tpool.execute(self._work)
+        self._end()
+
+    def _end(self) -> None:
         if self._has_place:
             self._calls.leave()
         if self._is_late:
@@ -235,11 +273,11 @@ class _Job:
         if not self._is_late:
             with suppress(StalledError):
                 self.wait()
-        return self.is_done
+        return bool(self._event.ready())
 
     def wait(self) -> None:
         self._event.wait(self._calls.deadline_s)
-        if self.is_done:
+        if self._event.ready():
             return
         if not self._is_late:
             self._is_late = True

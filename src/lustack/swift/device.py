@@ -115,6 +115,7 @@ class Device:
         self._is_there = is_there
         deadline_s, threads = settings.deadline_s, settings.threads
         self.looks = Calls(path, logger, Bounds(threads, deadline_s, min(_PATIENCE_S, deadline_s)))
+        self.streams = Calls(path, logger, Bounds(threads, deadline_s, min(_PATIENCE_S, deadline_s)))
         # To sync much takes long and is no stall.
         self.changes = Calls(path, logger, Bounds(threads, deadline_s, deadline_s))
         self.locks = Locks()

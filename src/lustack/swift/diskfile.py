@@ -243,7 +243,7 @@ class PosixDiskFile:
                 line.finish(_close_all, opened)
                 raise
         if keep_open:
-            self._source = Source(line, opened.pop() if opened else -1, content)
+            self._source = Source(self.device.streams.line(), opened.pop() if opened else -1, content)
         for problem in view.problems:
             self.logger.warning("%s: %s. It is served as a bare file.", self.key, problem)
         self._view = view

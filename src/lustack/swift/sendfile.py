@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from swift.common.concurrency import greenio, trampoline
+from swift.common.concurrency import greenio, patcher, trampoline
 from swift.common.utils import close_if_possible
 
 from lustack.swift.calls import StalledError
@@ -38,6 +38,13 @@ _FLUSH_BYTES = 4096
 
 _SLICE_BYTES = 8 * 1024 * 1024
 """How much passes the filters at once."""
+
+
+_PATIENCE_MS = 20
+"""How long a thread waits for a client before it leaves that to the event loop."""
+
+# Eventlet's own has no poll, and a thread can wait.
+select: Any = patcher.original("select")
 
 
 class TruncatedError(OSError):
@@ -96,23 +103,37 @@ class Way:
 
     def _send(self, fd: int, piece: Slice) -> None:
         position, stop = piece.start, piece.start + len(piece)
+        # Who keeps pace is waited for in the thread: for each buffer the event loop would need three more wake-ups.
+        patience_ms = _PATIENCE_MS
         while position < stop:
-            position = piece.source.line.run(_send_some, fd, piece.source.fd, position, stop)
+            position = piece.source.line.run(_send_some, fd, piece.source.fd, (position, stop), patience_ms)
             if position < stop:
+                patience_ms = 0
                 trampoline(fd, write=True, timeout=self._socket.gettimeout(), timeout_exc=TimeoutError("slow client"))
 
 
-def _send_some(fd: int, file_fd: int, position: int, stop: int) -> int:
-    """In a thread: sends until the socket takes no more; returns how far it came."""
+def _send_some(fd: int, file_fd: int, part: tuple[int, int], patience_ms: int) -> int:
+    """In a thread: sends until the socket takes no more for a while; returns how far it came."""
+    position, stop = part
     while position < stop:
         try:
             sent = os.sendfile(fd, file_fd, position, stop - position)
         except BlockingIOError:
+            if _takes_more(fd, patience_ms):
+                continue
             break
         if not sent:
             raise TruncatedError
         position += sent
     return position
+
+
+def _takes_more(fd: int, patience_ms: int) -> bool:
+    if not patience_ms:
+        return False
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(patience_ms))
 
 
 class StraightBody:

@@ -27,8 +27,8 @@ class Settings:
             background hasher (`lustre_small_hash_bytes`).
         deadline_s: how long a request waits for one call of the file system; then it is answered with 503
             (`lustre_deadline_s`).
-        threads: how many calls run at the same time in a device, of those that look and of those that change
-            something (`lustre_threads`).
+        threads: how many calls run at the same time in a device, of those that look, of those that read and of those
+            that change something (`lustre_threads`).
         fsync: how durable an upload is when it is acknowledged (`lustre_fsync`): `always`, `close` or `never`, for one
             policy `NAME=close`, several with commas between them.
     """

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from swift.common.concurrency import patcher, sleep, spawn, tpool
-from tests.objects import SwiftLog, no_thread_pool
+from swift.common.concurrency import Timeout, patcher, sleep, spawn
+from tests.objects import SwiftLog, no_thread_pool, thread_pool
 
 from lustack.swift.calls import Bounds, Calls, StalledError
 
@@ -21,13 +21,8 @@ LATE = r"^WARNING swift.tests: /d: the file system does not answer$"
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Swift's pool of threads, with three of them."""
-    before = tpool._nthreads
-    tpool.set_num_threads(3)
-    tpool.setup()
-    yield
-    tpool.killall()
-    tpool.set_num_threads(before)
+    with thread_pool(3):
+        yield
 
 
 @pytest.fixture
@@ -203,8 +198,9 @@ class TestTidying:
             sleep(2 * DEADLINE_S)
             seen.append("call")
 
+        line.start(hang)
         with pytest.raises(StalledError):
-            line.run(hang)
+            line.wait()
         line.finish(seen.append, "tidy")
         assert seen == []
         sleep(2 * DEADLINE_S)
@@ -269,3 +265,19 @@ class TestTidying:
             line.start(disk.ask, "y")
         line.finish(disk.done.append, "tidy")
         wait_until(lambda: disk.done == ["tidy"])
+
+    @pytest.mark.expects_log(LATE)
+    def test_who_is_killed_while_he_waits_leaves_the_thread_to_itself(self, threads, disk):
+        calls = make(places=1, deadline_s=60)
+        line = calls.line()
+        disk.stop()
+
+        def wait() -> None:
+            with Timeout(DEADLINE_S, KeyError):
+                line.run(disk.ask, "call")
+
+        with pytest.raises(KeyError):
+            wait()
+        line.finish(disk.done.append, "tidy")
+        disk.go_on()
+        wait_until(lambda: disk.done == ["call", "tidy"] and not calls._places.locked())

@@ -17,7 +17,7 @@ from swift.common.concurrency import sleep
 from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
 from swift.common.swob import HTTPException
 from swift.common.utils import Timestamp
-from tests.objects import NEEDS_ROOT, START_S, Files, Server, SwiftLog, at
+from tests.objects import NEEDS_ROOT, START_S, Files, Server, SwiftLog, at, thread_pool
 
 from lustack.mapping import layout
 from lustack.mapping.view import EMPTY_ETAG, OCTET_STREAM
@@ -57,11 +57,11 @@ class SlowDevice(Device):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self.looks = self.changes = Calls(path, SwiftLog(), Bounds(4, DEADLINE_S, DEADLINE_S))
+        self.looks = self.changes = self.streams = Calls(path, SwiftLog(), Bounds(4, DEADLINE_S, DEADLINE_S))
 
     @contextlib.contextmanager
     def root(self) -> Iterator[int]:
-        sleep(2 * DEADLINE_S)
+        time.sleep(2 * DEADLINE_S)
         with super().root() as fd:
             yield fd
 
@@ -73,8 +73,9 @@ class TestStalls:
         files.put("o", LONG, 1)
         quick = files.device
         files.manager._devices[str(files.root)] = SlowDevice(str(files.root))
-        yield files
-        sleep(4 * DEADLINE_S)
+        with thread_pool(4):
+            yield files
+            sleep(10 * DEADLINE_S)
         files.manager._devices[str(files.root)].locks.close()
         files.manager._devices[str(files.root)] = quick
 

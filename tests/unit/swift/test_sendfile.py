@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from swift.common.concurrency import HTTPConnection, listen, sleep, socket, spawn, wsgi
 from swift.common.middleware.catch_errors import ByteEnforcer
-from tests.objects import SwiftLog, no_thread_pool
+from tests.objects import SwiftLog, no_thread_pool, thread_pool
 
 from lustack.swift.calls import Bounds, Calls, StalledError
 from lustack.swift.device import Device
@@ -221,12 +221,14 @@ def test_a_thread_that_hangs_keeps_the_connection_to_itself(file, monkeypatch):
     ends = socket.socketpair()
     source = Source(Calls("/d", SwiftLog(), Bounds(1, 0.1, 1)).line(), os.open(file, os.O_RDONLY))
     before = set(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr("lustack.swift.sendfile._send_some", lambda *_: sleep(0.3))
-    with pytest.raises(StalledError):
-        Way(ends[0]).send(Slice(source, 0, len(BODY)))
-    source.close()
-    assert len(set(os.listdir("/proc/self/fd")) - before) == 1
-    sleep(0.4)
+    monkeypatch.setattr("lustack.swift.sendfile._send_some", lambda *_: time.sleep(0.3))
+    with thread_pool(1):
+        kept = set(os.listdir("/proc/self/fd")) - before
+        with pytest.raises(StalledError):
+            Way(ends[0]).send(Slice(source, 0, len(BODY)))
+        source.close()
+        assert len(set(os.listdir("/proc/self/fd")) - before - kept) == 1
+        sleep(0.6)
     assert set(os.listdir("/proc/self/fd")) < before
     for end in ends:
         end.close()
