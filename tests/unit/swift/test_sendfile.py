@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from swift.common.concurrency import HTTPConnection, listen, sleep, socket, spawn, wsgi
+from swift.common.concurrency import HTTPConnection, listen, patcher, sleep, socket, spawn, wsgi
 from swift.common.middleware.catch_errors import ByteEnforcer
 from tests.objects import SwiftLog, no_thread_pool, thread_pool
 
 from lustack.swift.calls import Bounds, Calls, StalledError
 from lustack.swift.device import Device
 from lustack.swift.reader import Source, Span
-from lustack.swift.sendfile import SendfileMiddleware, Slice, StraightBody, Way, Whole, filter_factory, way_of
+from lustack.swift.sendfile import (
+    SendfileMiddleware,
+    Slice,
+    StraightBody,
+    Way,
+    Whole,
+    _send_some,
+    filter_factory,
+    way_of,
+)
 
 FIRST = 65536
 BODY = os.urandom(30 * FIRST + 5)
@@ -232,3 +241,38 @@ def test_a_thread_that_hangs_keeps_the_connection_to_itself(file, monkeypatch):
     assert set(os.listdir("/proc/self/fd")) < before
     for end in ends:
         end.close()
+
+
+class TestPace:
+    @pytest.fixture
+    def ends(self) -> Iterator[tuple[Any, Any]]:
+        plain = patcher.original("socket")
+        sender, receiver = plain.socketpair()
+        sender.setblocking(False)
+        with sender, receiver:
+            yield sender, receiver
+
+    def send(self, ends: tuple[Any, Any], file: Path, patience_ms: int) -> int:
+        fd = os.open(file, os.O_RDONLY)
+        try:
+            return _send_some(ends[0].fileno(), fd, (0, len(BODY)), patience_ms)
+        finally:
+            os.close(fd)
+
+    def test_a_client_that_keeps_pace_is_waited_for(self, ends, file):
+        received: list[bytes] = []
+
+        def receive() -> None:
+            while sum(map(len, received)) < len(BODY):
+                time.sleep(0.001)
+                received.append(ends[1].recv(100_000))
+
+        receiving = patcher.original("threading").Thread(target=receive)
+        receiving.start()
+        assert self.send(ends, file, 5000) == len(BODY)
+        receiving.join()
+        assert b"".join(received) == BODY
+
+    @pytest.mark.parametrize("patience_ms", [0, 1])
+    def test_a_slow_one_is_left_to_the_event_loop(self, ends, file, patience_ms):
+        assert 0 < self.send(ends, file, patience_ms) < len(BODY)
