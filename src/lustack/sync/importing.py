@@ -20,7 +20,7 @@ from lustack.errors import LustackError
 from lustack.exports.errors import ExportMissingError
 from lustack.exports.roots import open_export, opened_device
 from lustack.exports.table import Reader
-from lustack.mapping.exports import Export, Exports, Stage
+from lustack.mapping.exports import Export, Exports, ExportsDamagedError, Stage
 from lustack.sync.errors import StoppedError
 from lustack.sync.state import Scope
 from lustack.sync.survey import Report
@@ -112,23 +112,24 @@ class Importer:
         return all(is_read) and not wanted
 
     def _look(self, path: str, reader: Reader) -> bool:
-        """Whether the table could be read."""
-        troubles = []
-        is_read = True
+        """Whether the table is not damaged."""
+        damage = ""
+        missing: dict[str, str] = {}
         try:
             with opened_device(path) as root_fd:
                 exports = reader.current(root_fd)
-        except (LustackError, OSError) as error:
-            is_read = False
-            troubles.append(f"{path}: {error}")
+        except ExportsDamagedError as error:
+            damage = f"{path}: {error}"
+        except OSError:
+            # Comparisons say what is the matter with the device.
+            pass
         else:
             missing = {export.mark: _missing(export) for export in exports.bound()}
             self._known[path] = Known(exports, frozenset(mark for mark, why in missing.items() if not why))
-            troubles += filter(None, missing.values())
-        for trouble in troubles:
+        for trouble in filter(None, (damage, *missing.values())):
             # Not above: oslo.log repeats an exception that is being handled.
             self._warn(trouble)
-        return is_read
+        return not damage
 
     def _import(self, export: Export) -> list[str]:
         """What went wrong."""

@@ -140,10 +140,14 @@ def test_a_damaged_table_is_told(desk, found):
     assert "the table of exports is damaged" in sentence
 
 
-def test_a_device_that_is_away_is_told(desk):
+def test_a_device_that_is_away_is_the_business_of_comparisons(desk, found):
+    importer = desk.importer()
     desk.playground.root.rename(desk.playground.base / "away")
-    assert not desk.importer().turn()
-    assert "No such file" in desk.done[0]
+    assert importer.turn()
+    assert desk.done == []
+    (desk.playground.base / "away").rename(desk.playground.root)
+    importer.turn()
+    assert desk.done == ["changed", "compare a/e"]
 
 
 @dataclass
