@@ -19,7 +19,7 @@ from lustack.sync.runner import Runner
 from lustack.sync.sender import Identities, Sender
 from lustack.sync.sources.fake import FakeSource
 from lustack.sync.state import Scope
-from lustack.sync.survey import Options
+from lustack.sync.survey import Options, Survey
 
 EXCLUDE = ("*.tmp",)
 
@@ -42,6 +42,7 @@ class Steps:
     source: FakeSource = field(default_factory=lambda: FakeSource(most=1000))
     memory_bytes: int = 10**6
     quiet_s: float = 30.0
+    since_ns: int = 0
 
     def __post_init__(self) -> None:
         ground = self.playground
@@ -52,7 +53,7 @@ class Steps:
         book.load()
         self.board = Board(book, Dirty(self.memory_bytes, 0.0), self.quiet_s, self.now)
         # For an hour already.
-        self.sink = RecentSink(ground.sink, ground.timer() - 3600 * 10**9)
+        self.sink = RecentSink(ground.sink, self.since_ns or ground.timer() - 3600 * 10**9)
         ground.settings = settings = replace(ground.settings, exclude=EXCLUDE)
         self.reader = Reader(self.source, POLICY.index, str(ground.root), self.board, ground.state, self.trouble.append)
         self.sender = Sender(
@@ -81,7 +82,8 @@ class Steps:
         """Everything is compared if that is wanted, as the daemon's main thread does it."""
         if self.board.book.wants_tree():
             entry = self.board.begin_tree()
-            self.playground.survey().run(Scope(owner="daemon"), Options())
+            ground = self.playground
+            Survey(ground.settings, [POLICY], ground.state, self.tools).run(Scope(owner="daemon"), Options())
             self.board.finish(entry)
 
     def happen(self, *events: Event) -> None:

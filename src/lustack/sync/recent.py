@@ -28,7 +28,7 @@ class RecentSink(Sink):
 
         Args:
             sink: does the work.
-            now_ns: the time: what was sent before is not known.
+            now_ns: the time, not earlier than any that rows were stamped with before: those rows are not known.
             most: names to remember of each of two generations.
         """
         self._sink = sink

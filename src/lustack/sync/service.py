@@ -120,7 +120,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         world = self.world
-        sink = RecentSink(world.sink, time.time_ns())
+        sink = RecentSink(world.sink, world.clock.now_ns())
         self.world = replace(world, sink=sink)
         self.engine = Engine(
             Parts(

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks of the daemon share: a served instance, its container server asked directly, its processes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from lustack.server import instance
+from lustack.sync import status
+from lustack.sync.status import Status
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Client:
+    """Asks the proxy of a served instance over one connection."""
+
+    def __init__(self, served: instance.Instance) -> None:
+        """Gets a token.
+
+        Args:
+            served: is running.
+        """
+        access = served.access
+        headers = {"X-Auth-User": access.user, "X-Auth-Key": access.key}
+        with urllib.request.urlopen(urllib.request.Request(access.auth_url, headers=headers)) as answer:  # noqa: S310
+            self._headers = {"X-Auth-Token": answer.headers["X-Auth-Token"]}
+        url = urllib.parse.urlsplit(access.storage_url)
+        self._path = url.path
+        self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
+
+    def ask(self, method: str, path: str) -> tuple[int, bytes]:
+        """Makes a request."""
+        self._connection.request(method, self._path + path, headers=self._headers)
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
+
+    def put_containers(self, count: int) -> None:
+        """Makes containers c0, c1 ..."""
+        for number in range(count):
+            assert self.ask("PUT", f"/c{number}")[0] in (201, 202)
+
+    def has(self, container: str, name: str) -> bool:
+        """Whether a listing shows an object."""
+        query = urllib.parse.urlencode({"format": "json", "prefix": name, "limit": 1})
+        found, body = self.ask("GET", f"/{container}?{query}")
+        return found == http.HTTPStatus.OK and bool(json.loads(body))
+
+    def count(self, container: str) -> int:
+        """How many objects a container has."""
+        self._connection.request("HEAD", f"{self._path}/{container}", headers=self._headers)
+        answer = self._connection.getresponse()
+        answer.read()
+        return int(answer.headers["X-Container-Object-Count"])
+
+
+def read_status(served: instance.Instance) -> Status:
+    """What the daemon says of itself."""
+    path = next(Path(served.host.state).rglob(status.FILE))
+    found = status.read(str(path.parent))
+    assert found is not None
+    return found
+
+
+def pids(served: instance.Instance) -> tuple[int, int]:
+    """The processes of the daemon and of the container server."""
+    server = next(
+        int(each)
+        for each in os.listdir("/proc")
+        if each.isdigit() and _runs(each, "container-server.conf", str(served.host.state))
+    )
+    return read_status(served).pid, server
+
+
+def _runs(pid: str, *words: str) -> bool:
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return False
+    return all(word in line for word in words)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU that a process has used, with all of its threads."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / TICKS_PER_S
+
+
+def load() -> str:
+    """The load of the machine."""
+    return Path("/proc/loadavg").read_text().split()[0]

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long it takes from the close of a file until Swift lists it, on `lustack serve`, at some rates of new files.
+
+    python bench/sync_latency.py [--rates 10,1000,5000] [--seconds 20] [--containers 4] [--at DIR]
+
+A process writes small files at a rate, into some containers in turn. Another asks the container server for listings all
+the time and notes when a probe, one file in many, is there. The clock of a probe runs from the return of close(2) to
+the answer that shows it; the pause between two questions (10 ms) is in it. Prints a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench_serving import Client, cpu_s, load, pids, read_status
+
+from lustack.server import instance, topology
+
+PAUSE_S = 0.01
+PROBES_PER_S = 10
+LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the writer does.
+
+    Attributes:
+        account: directory of the account.
+        containers: how many.
+        rate: files a second.
+        seconds: for so long.
+        run: makes names unique.
+    """
+
+    account: Path
+    containers: int
+    rate: int
+    seconds: float
+    run: str
+
+    def path(self, number: int) -> tuple[str, str]:
+        """Container and name of a file."""
+        return f"c{number % self.containers}", f"{self.run}/{number // 1000:05d}/{number:07d}"
+
+
+def write(task: Task, probes: multiprocessing.Queue[tuple[str, str, float] | float]) -> None:
+    """Writes at the rate, and tells of the probes; at last the rate that it reached."""
+    began_s = time.monotonic()
+    every = max(1, task.rate // PROBES_PER_S)
+    total = int(task.rate * task.seconds)
+    for number in range(total):
+        container, name = task.path(number)
+        place = task.account / container / name
+        if number % 1000 < task.containers:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(place, os.O_WRONLY | os.O_CREAT, 0o644)
+        os.write(fd, b"x")
+        os.close(fd)
+        if number % every == 0:
+            probes.put((container, name, time.monotonic()))
+        ahead_s = began_s + (number + 1) / task.rate - time.monotonic()
+        if ahead_s > 0:
+            time.sleep(ahead_s)
+    probes.put(total / (time.monotonic() - began_s))
+
+
+def watch(client: Client, probes: multiprocessing.Queue[tuple[str, str, float] | float]) -> tuple[list[float], float]:
+    """Waits for every probe. Returns the latencies, and the rate of the writer."""
+    waiting: dict[tuple[str, str], float] = {}
+    latencies: list[float] = []
+    rate = 0.0
+    limit_s = time.monotonic() + 600
+    while (waiting or not rate) and time.monotonic() < limit_s:
+        while not probes.empty():
+            found = probes.get()
+            if isinstance(found, float):
+                rate, limit_s = found, time.monotonic() + LIMIT_S
+            else:
+                waiting[found[0], found[1]] = found[2]
+        for key, since_s in list(waiting.items()):
+            if client.has(*key):
+                latencies.append(time.monotonic() - since_s)
+                del waiting[key]
+        time.sleep(PAUSE_S)
+    assert not waiting, f"{len(waiting)} probes were never listed"
+    return latencies, rate
+
+
+def measure(served: instance.Instance, client: Client, task: Task) -> str:
+    """One rate: a line of the table."""
+    daemon, server = pids(served)
+    before = (cpu_s(daemon), cpu_s(server), read_status(served).events)
+    probes: multiprocessing.Queue[tuple[str, str, float] | float] = multiprocessing.Queue()
+    writer = multiprocessing.Process(target=write, args=(task, probes))
+    writer.start()
+    latencies, rate = watch(client, probes)
+    writer.join()
+    time.sleep(1.5)
+    files = int(task.rate * task.seconds)
+    events = read_status(served).events - before[2]
+    daemon_us = (cpu_s(daemon) - before[0]) / max(1, events) * 1e6
+    server_us = (cpu_s(server) - before[1]) / files * 1e6
+    cuts = statistics.quantiles(latencies, n=100)
+    return (
+        f"| {task.rate} | {rate:.0f} | {files} | {events / files:.2f} | {cuts[49] * 1000:.0f} | {cuts[98] * 1000:.0f} "
+        f"| {daemon_us:.1f} | {server_us:.1f} | {load()} |"
+    )
+
+
+def main() -> None:
+    """Measures all rates."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rates", default="10,1000,5000")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--containers", type=int, default=4)
+    parser.add_argument("--at", type=Path, default=None, help="a directory on the file system to measure")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=wanted.at) as base:
+        host = topology.Host(Path(base) / "data", Path(base) / "state", port=0)
+        with instance.running(host) as served:
+            client = Client(served)
+            client.put_containers(wanted.containers)
+            account = Path(host.directory) / "AUTH_test"
+            for number in range(wanted.containers):
+                (account / f"c{number}").mkdir(parents=True, exist_ok=True)
+            time.sleep(3)
+            print(
+                "| wanted/s | files/s | files | events each | p50 ms | p99 ms | daemon µs/event | server µs/row | load"
+            )
+            print("|---|---|---|---|---|---|---|---|---|", flush=True)
+            for rate in map(int, wanted.rates.split(",")):
+                task = Task(account, wanted.containers, rate, wanted.seconds, f"r{rate}")
+                print(measure(served, client, task), flush=True)
+            print(json.dumps(read_status(served).__dict__, default=str))
+
+
+if __name__ == "__main__":
+    main()
