@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
-from lustack.sync import drift
+from lustack.mapping import names
+from lustack.sync import drift, plan
 from lustack.sync.device import Device, open_device
 from lustack.sync.drift import Judged, Relook, Suspect, Verdict
 from lustack.sync.errors import ContainerGoneError, DeviceMissingError, StoppedError
@@ -129,6 +130,7 @@ class Fsck:
         self._due_s = dict.fromkeys(self._progress.suspects, self._monotonic_s() + self._options.settle_s)
         if not self._progress.is_compared:
             self._compare(scope)
+        self._compare_again()
         while self._due_s:
             self._wait_for_suspects()
         for where, _ in self._progress.notes:
@@ -140,9 +142,21 @@ class Fsck:
 
     def _compare(self, scope: Scope) -> None:
         world = self._world
-        tools = Tools(world.sink, world.clock, world.executor, self, inspect=self._inspect, findings=self._findings)
-        self._survey = Survey(world.settings, world.policies, world.state, tools)
+        self._prefix = scope.prefix
+        self._survey = Survey(world.settings, world.policies, world.state, self._tools())
         self._survey.run(scope, SurveyOptions(dry_run=True, jobs=self))
+
+    def _compare_again(self) -> None:
+        tools = self._tools()
+        for account, container, prefix in self._progress.again:
+            self._prefix = prefix
+            scope = Scope(account, container, prefix)
+            survey = Survey(self._world.settings, self._world.policies, self._world.state, tools)
+            survey.run(scope, SurveyOptions(dry_run=True))
+
+    def _tools(self) -> Tools:
+        world = self._world
+        return Tools(world.sink, world.clock, world.executor, self, inspect=self._inspect, findings=self._findings)
 
     def begin(self, scope: Scope) -> Cursor:
         """See `Jobs`."""
@@ -199,10 +213,17 @@ class Fsck:
         return inspected(device, self._found)
 
     def _findings(self, key: ContainerKey) -> ToldFindings:
-        return ToldFindings(key=key, tell=self._found, restore=self._restore if self._options.repair else None)
+        restore_or_not = self._restore if self._options.repair else None
+        return ToldFindings(key=key, tell=self._found, restore=restore_or_not, prefix=os.fsencode(self._prefix))
 
     def _restore(self, key: ContainerKey, directory: Directory, entry: bytes, name: str) -> bool:
-        return restore(self._opened, key, directory, entry, name)
+        """Mends a twin. The walk has read its old name, and misses it under the new one: it is looked at later."""
+        is_restored = restore(self._opened, key, directory, entry, name)
+        if is_restored and entry.endswith(names.Kind.FILE.value):
+            self._suspect(Suspect(self._device, key, plan.delete(name, 0)))
+        elif is_restored:
+            self._progress.again.append((*key, f"{name}/"))
+        return is_restored
 
     def _found(self, problem: Problem) -> None:
         self._progress.summary.add(problem)

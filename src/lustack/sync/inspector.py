@@ -124,11 +124,13 @@ class ToldFindings(Findings):
         key: the container.
         tell: is told.
         restore: mends twins, None: they stay.
+        prefix: only what is met below it is told.
     """
 
     key: ContainerKey = field(kw_only=True)
     tell: Tell = field(kw_only=True)
     restore: Restore | None = None
+    prefix: bytes = b""
 
     def note_unlistable(self, path: bytes, why: str) -> None:
         """See `Findings`."""
@@ -146,7 +148,7 @@ class ToldFindings(Findings):
         """See `Findings`."""
         super().note_twin(directory, entry, name)
         plain = plain_entry(entry)
-        if b"/" in entry or _exists(directory, plain):
+        if b"/" in entry or not name.startswith(self.prefix) or _exists(directory, plain):
             return
         text = os.fsdecode(name.removesuffix(b"/"))
         is_restored = self.restore is not None and self.restore(self.key, directory, entry, text)
@@ -154,7 +156,8 @@ class ToldFindings(Findings):
         self.tell(Problem(Kind.STALE_TWIN, path, f"{os.fsdecode(plain)!r} is free", is_restored))
 
     def _tell(self, kind: Kind, path: bytes, why: str) -> None:
-        self.tell(Problem(kind, f"{self.key}/{os.fsdecode(path)}", why))
+        if path.startswith(self.prefix):
+            self.tell(Problem(kind, f"{self.key}/{os.fsdecode(path)}", why))
 
 
 def plain_entry(twin: bytes) -> bytes:

@@ -38,6 +38,7 @@ class Progress:
         suspects: what has to be looked at again.
         notes: containers that were left alone, with the reason.
         failures: what could not be checked: sentence, whether trying again may help.
+        again: prefixes that have to be compared once more: account, container, prefix.
     """
 
     cursor: Cursor = field(default_factory=Cursor)
@@ -48,6 +49,7 @@ class Progress:
     suspects: list[Suspect] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     failures: list[tuple[str, bool]] = field(default_factory=list)
+    again: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 class Journal:
@@ -115,6 +117,7 @@ def _render(progress: Progress) -> dict[str, Any]:
         "suspects": [(each.device, each.key, each.row) for each in progress.suspects],
         "notes": progress.notes,
         "failures": progress.failures,
+        "again": progress.again,
     }
 
 
@@ -128,4 +131,5 @@ def _parse(document: dict[str, Any]) -> Progress:
         [Suspect(device, ContainerKey(*key), SentRow(*row)) for device, key, row in document["suspects"]],
         [(where, why) for where, why in document["notes"]],
         [(sentence, is_retryable) for sentence, is_retryable in document["failures"]],
+        [(account, container, prefix) for account, container, prefix in document["again"]],
     )

@@ -125,6 +125,8 @@ def test_a_file_that_never_rests_is_a_note(playground, monkeypatch):
 def test_only_what_was_asked_for_is_checked(playground):
     playground.write("a/x")
     playground.write("b/x")
+    (playground.container / "link").symlink_to("x")
+    playground.write("a%file")
     playground.write(".lustack.tmp.0123456789abcdef")
     os.utime(playground.container / ".lustack.tmp.0123456789abcdef", (OLD_S, OLD_S))
     assert found(playground, Scope("a", "c", "b/")) == [("missing-row", "a/c/b/x", False)]
@@ -209,16 +211,28 @@ def settings_with(playground, **options):
     return replace(playground.settings, **options)
 
 
-def test_twins_get_their_place_back(playground):
-    playground.write("a%file")
-    playground.compare()
-    path = playground.root / os.fsdecode(layout.lock_path(layout.object_hash(*KEY, "a")))
-    path.parent.mkdir()
+def make_lock(playground, name):
+    path = playground.root / os.fsdecode(layout.lock_path(layout.object_hash(*KEY, name)))
+    path.parent.mkdir(exist_ok=True)
     path.touch()
-    assert found(playground) == [("stale-twin", "R/a/c/a%file", False)]
-    assert found(playground, repair=True) == [("stale-twin", "R/a/c/a%file", True)]
+
+
+def test_twins_get_their_place_back_and_are_listed(playground):
+    playground.write("a%file")
+    playground.write("d%dir/o")
+    playground.write("kept%file")
+    make_lock(playground, "a")
+    make_lock(playground, "d")
+    twins = [("stale-twin", f"R/a/c/{name}", False) for name in ("a%file", "d%dir", "kept%file")]
+    rows = [("missing-row", f"a/c/{name}", False) for name in ("a", "d/o", "kept")]
+    assert found(playground) == [*rows, *twins]
+    # Where nobody has ever used a lock, a twin stays one.
+    mended = [(kind, path, path != "R/a/c/kept%file") for kind, path, _ in (*rows, *twins)]
+    assert found(playground, repair=True) == mended
     assert (playground.container / "a").exists()
-    assert found(playground) == []
+    assert (playground.container / "d" / "o").exists()
+    assert playground.listed() == ["a", "d/o", "kept"]
+    assert found(playground) == twins[2:]
 
 
 def test_an_interrupted_check_goes_on_and_counts_nothing_twice(playground):

@@ -21,6 +21,7 @@ def test_what_was_written_is_read_again(tmp_path):
         suspects=[Suspect("/d", KEY, delete("n", 0))],
         notes=[("a/c", "why")],
         failures=[("no", True)],
+        again=[("a", "c", "p/")],
     )
     progress.summary.add(Problem(Kind.MOVING, "a/c/o"))
     journal = Journal(str(tmp_path), Scope("a"))
