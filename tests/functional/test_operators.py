@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -29,15 +30,20 @@ FILES = 1500
 TAKE_OVER_S = 5.0
 
 
+def opened(place: str) -> Path:
+    """A directory through which everybody may go."""
+    os.chmod(place, 0o711)
+    return Path(place)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """On ext4, whose attributes hold 4 KiB: what is bigger lies in sidecars."""
     base = tmp_path_factory.mktemp("operators")
-    # Nobody must get to the device: pytest makes its directories for one user alone.
-    for path in (*list(base.parents)[:-2], base):
-        path.chmod(path.stat().st_mode | 0o011)
     with (
-        in_a_file(base, "ext4", 0.5) as mount_point,
+        # Everybody must get to the device: pytest makes its directories for one user alone.
+        tempfile.TemporaryDirectory() as place,
+        in_a_file(opened(place), "ext4", 0.5) as mount_point,
         instance.running(Host(mount_point / "data", base / "state", port=0, sync=False)) as served,
     ):
         found = Site(served, base)
@@ -168,15 +174,18 @@ def status(site: Site) -> dict[str, object]:
 
 def wait_as_nobody(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
     """What a job of a user calls at its end: without a configuration that it may read."""
-    call = [sys.executable, "-P", "-m", "lustack.cli.main", "sync", "wait", *arguments]
-    # Nobody cannot write down which lines were reached.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    # Nobody may read this interpreter's library, so what the command needs is loaded before. Nor can nobody write down
+    # which lines were reached.
     script = (
-        "import os, sys, runpy, lustack.cli.main, lustack.cli.sync, lustack.cli.wait, lustack.sync.waiting\n"
+        "import contextlib, io, os, sys\n"
+        "import lustack.cli.main, lustack.sync.opts, lustack.sync.waiting\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    lustack.cli.main.main(['sync', 'wait', '--help'])\n"
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
         "sys.exit(lustack.cli.main.main(sys.argv[1:]))\n"
     )
-    call = [sys.executable, "-P", "-c", script, "sync", "wait", *arguments]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    call = [sys.executable, "-P", "-W", "ignore", "-c", script, "sync", "wait", *arguments]
     return subprocess.run(call, env=env, cwd="/", capture_output=True, text=True, timeout=120, check=False)
 
 

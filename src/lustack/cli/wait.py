@@ -97,7 +97,7 @@ def _configured(config_files: Sequence[str]) -> list[str]:
 
         devices = opts.read(opts.configure(config_files or ["/etc/lustack/lustack.conf"])).devices
         return [os.path.join(devices, each) for each in sorted(os.listdir(devices))]
-    except (ConfigurationError, ModuleNotFoundError, OSError):
+    except (ConfigurationError, ImportError, OSError):
         return []
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from tests.objects import NEEDS_ROOT
@@ -14,7 +16,11 @@ from lustack.sync.waiting import FenceClosedError, NoFenceError, StillWaitingErr
 
 @pytest.fixture
 def device(tmp_path):
-    root = tmp_path / "device"
+    return make_device(tmp_path)
+
+
+def make_device(base):
+    root = base / "device"
     (root / ".lustack").mkdir(parents=True)
     (root / ".lustack").chmod(0o700)
     fd = os.open(root, os.O_RDONLY)
@@ -108,10 +114,17 @@ def test_a_planted_link_is_no_fence(device, tmp_path):
     assert waiting.has_fence(str(device))
 
 
+@pytest.fixture
+def public_device():
+    """One that everybody gets to: pytest makes its directories for one user alone."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o711)
+        yield make_device(Path(place))
+
+
 @NEEDS_ROOT
-def test_any_user_can_wait_and_see_nothing_else(device):
-    for path in (*list(device.parents)[:-2], device):
-        path.chmod(path.stat().st_mode | 0o011)
+def test_any_user_can_wait_and_see_nothing_else(public_device):
+    device = public_device
     (device / ".lustack" / "sidecars").mkdir(mode=0o700)
     (device / ".lustack" / "fence" / ("0" * 32)).touch()
     script = (
