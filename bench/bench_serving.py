@@ -69,12 +69,16 @@ def read_status(served: instance.Instance) -> Status:
 
 def pids(served: instance.Instance) -> tuple[int, int]:
     """The processes of the daemon and of the container server."""
-    server = next(
+    return read_status(served).pid, server_pid(served)
+
+
+def server_pid(served: instance.Instance) -> int:
+    """The process of the container server."""
+    return next(
         int(each)
         for each in os.listdir("/proc")
         if each.isdigit() and _runs(each, "container-server.conf", str(served.host.state))
     )
-    return read_status(served).pid, server
 
 
 def _runs(pid: str, *words: str) -> bool:

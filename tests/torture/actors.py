@@ -150,7 +150,7 @@ class Worker:
                 with container.lock:
                     self._work_strictly(container)
             else:
-                self._work_wildly(self._dice.choice(wild))
+                self._work_wildly(self._dice.choice(wild), wild)
 
     def _work_strictly(self, container: Strict) -> None:
         try:
@@ -285,9 +285,9 @@ class Worker:
         state = State("", color, md5_of(b"".join(self._fixed.parts)))
         return Upload({COLOR: color}, self._fixed.manifest, state, "multipart-manifest=put")
 
-    def _work_wildly(self, directory: Path) -> None:
+    def _work_wildly(self, directory: Path, wild: list[Path]) -> None:
         if self._dice.random() < 0.4:
-            Jobs(directory, FILES, self._dice).change()
+            Jobs(directory, FILES, self._dice, wild).change()
             self._world.tally.count("wild jobs")
             return
         name = self._dice.choice(OBJECTS)

@@ -223,6 +223,8 @@ class Board:
             self.dirty.publish(now_s - self.quiet_s, now_s)
             if self.dirty.ready_s() is not None:
                 self._names_came.notify()
+            if not self._fences:
+                return []
             window, job = self.dirty.oldest(), self.book.oldest()
             passed = [
                 fence

@@ -31,6 +31,9 @@ FIRST = "first"
 
 _READ_S = 0.1
 _STORE_S = 1.0
+_ASK_S = 0.05
+"""How often it is looked what is done: under load that takes milliseconds."""
+
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
 
@@ -67,7 +70,7 @@ class Reader:
         self._intake = Intake(self.policy_index, self.board.dirty)
         self._is_past = False
         self._acknowledgeable: Position | None = None
-        self._stored_s = 0.0
+        self._stored_s = self._asked_s = 0.0
         self._wait_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -134,6 +137,10 @@ class Reader:
             self._is_past = False
         else:
             self.board.take(self._intake, self.windows, batch, self.policy_index, is_past=self._is_past)
+        now_s = self.board.monotonic_s()
+        if batch is not None and now_s - self._asked_s < _ASK_S:
+            return
+        self._asked_s = now_s
         self._acknowledgeable = self.board.done(self.windows) or self._acknowledgeable
         if self._acknowledgeable is not None:
             self._acknowledge(self._acknowledgeable)
