@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from lustack.sync.journal import Progress
     from lustack.sync.problems import Problem
+    from lustack.sync.settings import Settings
 
 _LINE_S = 10.0
+_SETTLE_S = 5.0
 
 _DESCRIPTION = """\
 Checks that the files, Swift's listings and the metadata on the files agree, while everything goes on. A difference is
@@ -69,9 +71,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--settle",
         type=_positive_float,
-        default=5.0,
+        default=None,
         metavar="S",
-        help="report only differences that last so many seconds (default: 5; without events: take [sync] interval_s)",
+        help="report only differences that last so many seconds (default: 5, or for as long as the daemon needs now)",
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 for notes, too")
     parser.add_argument("--restart", action="store_true", help="do not continue a check that was interrupted")
@@ -99,7 +101,8 @@ def check(wanted: argparse.Namespace) -> int:
     from lustack.sync.world import locked, opened
 
     settings = opts.read(opts.configure(wanted.config_file or ["/etc/lustack/lustack.conf"]))
-    options = Options(wanted.repair, wanted.rate, wanted.settle, resume=not wanted.restart)
+    settle_s = choose_settle_s(settings) if wanted.settle is None else wanted.settle
+    options = Options(wanted.repair, wanted.rate, settle_s, resume=not wanted.restart)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         stack.enter_context(locked(settings.state_dir, "fsck"))
@@ -110,6 +113,19 @@ def check(wanted: argparse.Namespace) -> int:
     for sentence, _ in progress.failures:
         exits.say(sentence)
     return code_of(progress, strict=wanted.strict)
+
+
+def choose_settle_s(settings: Settings) -> float:
+    """Seconds after which the daemon of this machine, if one runs, has listed what happened before."""
+    from lustack.cli.status import is_alive
+    from lustack.sync import status
+
+    found = status.read(settings.state_dir)
+    if found is None or not is_alive(found, time.time_ns()):
+        return _SETTLE_S
+    if found.mode == "scan":
+        return _SETTLE_S + settings.interval_s + found.comparison_s
+    return _SETTLE_S + 2 * found.lag_s
 
 
 def code_of(progress: Progress, *, strict: bool) -> int:

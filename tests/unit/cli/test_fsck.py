@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import time
+from dataclasses import replace
 
 import pytest
 from tests.listings import playground
@@ -16,6 +17,7 @@ from tests.unit.sync.sinks.test_rings import swift_dir
 from lustack.cli import exits, fsck, main
 from lustack.sync.journal import Progress
 from lustack.sync.problems import Kind, Problem, Summary
+from lustack.sync.status import Status, write
 
 __all__ = ("conf", "playground", "swift_conf", "swift_dir")
 
@@ -38,6 +40,21 @@ def test_a_clean_tree_is_said_to_be_clean(conf, capsys):
         "kinds": {},
         "errors": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("found", "settle_s"),
+    [
+        (None, 5.0),
+        (Status(state="stopped", mode="scan"), 5.0),
+        (Status(state="running", mode="scan", comparison_s=7.0), 5.0 + 60.0 + 7.0),
+        (Status(state="running", mode="events", lag_s=4.0), 5.0 + 8.0),
+    ],
+)
+def test_a_difference_lasts_longer_than_the_daemon_needs(playground, found, settle_s):
+    if found is not None:
+        write(playground.settings.state_dir, replace(found, written_ns=time.time_ns()))
+    assert fsck.choose_settle_s(playground.settings) == settle_s
 
 
 def test_a_device_that_is_missing_is_worth_another_try(playground, conf, capsys):
