@@ -37,6 +37,9 @@ _F_TYPE: Final = struct.Struct("=I")
 # f_fsid: two ints after seven longs. Source: asm-generic/statfs.h, struct statfs.
 _F_FSID: Final = struct.Struct("=56x8s")
 
+# Source: linux/fs.h, SYNC_FILE_RANGE_WRITE; sync_file_range(2).
+_SYNC_FILE_RANGE_WRITE: Final = 2
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _openat2 = _libc["syscall"]
@@ -46,6 +49,10 @@ _openat2.restype = ctypes.c_long
 _fallocate = _libc["fallocate"]
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
+
+_sync_file_range = _libc["sync_file_range"]
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_sync_file_range.restype = ctypes.c_int
 
 _fstatfs = _libc["fstatfs"]
 _fstatfs.argtypes = (ctypes.c_int, ctypes.c_char_p)
@@ -78,6 +85,14 @@ def fallocate_keep_size(fd: int, size_bytes: int) -> None:
         OSError: EOPNOTSUPP where the file system cannot, ENOSPC or EDQUOT where there is no room.
     """
     call_again_when_interrupted(lambda: _fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size_bytes))
+
+
+def start_writeback(fd: int, start: int, length: int) -> None:
+    """Ask the kernel to begin writing a part of a file to its disk, without waiting for it.
+
+    A hint: makes nothing durable, and what the file system says about it does not matter.
+    """
+    _sync_file_range(fd, start, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def filesystem_type(fd: int) -> int:

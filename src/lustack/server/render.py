@@ -159,6 +159,10 @@ def _cache(host: Host, assigned: Assigned) -> Mapping[str, str]:
     return {
         "use": "egg:swift#memcache",
         "memcache_servers": f"{LOOPBACK}:{assigned.ports.memcached}",
+        # Two connections for all requests of a process are the default. With 500 clients some waited too long for one,
+        # and were told that they were not logged in (measured: `make soak`).
+        "memcache_max_connections": "100",
+        "pool_timeout": "10",
         # There is one, which is started again at once when it dies.
         "error_suppression_interval": "0",
     }

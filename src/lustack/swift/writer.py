@@ -25,6 +25,7 @@ from lustack.mapping import layout, names
 from lustack.mapping.metadata import Stamp
 from lustack.posix.atomic import Sync, TemporaryFile
 from lustack.posix.errors import XattrUnsupportedError
+from lustack.posix.kernel import start_writeback
 from lustack.swift import attributes, faults, removal
 from lustack.swift.containers import open_or_make
 from lustack.swift.placement import Found, Place, choose, choose_directory, directories_of, find, note_twins
@@ -44,6 +45,9 @@ _FEW_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024 * 1024
 """How much is hashed and written at once: the size of a stripe of Lustre, unless somebody chose another."""
 
+_WRITEBACK_BYTES = 8 * 1024 * 1024
+"""After so much the disk is told to begin."""
+
 _DIRECTORY_TYPE = "application/directory"
 _Result = TypeVar("_Result")
 
@@ -57,12 +61,14 @@ class PosixDiskFileWriter:
         self._size = size
         self._bytes_per_sync = bytes_per_sync
         self._line = disk_file.device.changes.line()
+        self._hashing = disk_file.device.streams.line()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._upload_size = 0
         self._block: list[bytes] = []
         self._block_bytes = 0
         self._written = 0
         self._last_sync = 0
+        self._begun_bytes = 0
         self._temporary: TemporaryFile | None = None
         self._directories: list[bytes] = []
         self._is_kept = False
@@ -107,7 +113,15 @@ class PosixDiskFileWriter:
         self._block.append(chunk)
         self._block_bytes += len(chunk)
         if self._block_bytes >= _BLOCK_BYTES:
-            self._begin(self._store, self._take_block())
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Hashes and writes what came in, in two threads, when they are done with what came before."""
+        block = self._take_block()
+        self._begin(self._store, block)
+        if self._refusal is None:
+            with self._refusing():
+                self._hashing.start(self._md5.update, block)
 
     def _take_block(self) -> bytes:
         block, self._block, self._block_bytes = self._block, [], 0
@@ -120,9 +134,10 @@ class PosixDiskFileWriter:
             HTTPException: the file system refuses them, or does not answer.
         """
         if self._is_begun:
-            self._begin(self._store, self._take_block())
+            self._pass_on()
             with self._refusing():
                 self._line.wait()
+                self._hashing.wait()
             digest = self._md5.hexdigest()
         else:
             digest = hashlib.md5(b"".join(self._block), usedforsecurity=False).hexdigest()
@@ -173,9 +188,8 @@ class PosixDiskFileWriter:
             raise
 
     def _store(self, block: bytes) -> None:
-        """Hashes and writes a block."""
+        """Writes a block."""
         fd = self._open_temporary().fd
-        self._md5.update(block)
         rest = memoryview(block)
         while rest:
             rest = rest[os.write(fd, rest) :]
@@ -185,6 +199,10 @@ class PosixDiskFileWriter:
             fdatasync(fd)
             drop_buffer_cache(fd, self._last_sync, self._written - self._last_sync)
             self._last_sync = self._written
+        elif self._written - self._begun_bytes >= _WRITEBACK_BYTES and self._disk_file.sync is not Sync.NEVER:
+            # So that the disk is not idle until the last byte has come, and the sync at the end has little to do.
+            start_writeback(fd, self._begun_bytes, self._written - self._begun_bytes)
+            self._begun_bytes = self._written
 
     def _finish(self, headers: dict[str, str]) -> None:
         """Publishes, and gives back what is not needed any more while it is at it."""

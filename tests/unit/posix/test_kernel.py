@@ -99,3 +99,13 @@ def test_a_failed_call_raises_what_it_left_in_errno():
     with pytest.raises(OSError, match="quota") as caught:
         kernel.call_again_when_interrupted(call)
     assert caught.value.errno == errno.EDQUOT
+
+
+def test_the_disk_can_be_told_to_begin_and_nothing_depends_on_it(tmp_path):
+    with (tmp_path / "file").open("w+b") as file:
+        file.write(bytes(100_000))
+        file.flush()
+        kernel.start_writeback(file.fileno(), 0, 100_000)
+        file.seek(0)
+        assert file.read() == bytes(100_000)
+    kernel.start_writeback(-1, 0, 1)

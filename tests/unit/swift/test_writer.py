@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).parents[3]
 FOLDER = {"Content_Type": "application/directory"}
 LONG = b"below" * 20000
 """So long that there is a file before all of it is there."""
+MIB = 1024 * 1024
 NAMES = ("a", "a/b", "a/b/c")
 
 
@@ -651,3 +652,15 @@ def test_an_object_is_whole_however_durable_it_is(swift_conf, tmp_path, word):
         files.put("o", LONG, 1)
         files.put("o", LONG + b"more", 2)
         assert files.get("o") == LONG + b"more"
+
+
+@pytest.mark.parametrize("word", [each.value for each in Sync])
+def test_the_disk_begins_before_the_last_byte_has_come(swift_conf, tmp_path, word, monkeypatch):
+    monkeypatch.setattr("lustack.swift.writer._WRITEBACK_BYTES", MIB)
+    with contextlib.closing(Files(tmp_path / "devices", {"lustre_fsync": word})) as files:
+        writer = files.disk_file("o").writer(size=None).open()
+        for number in range(5):
+            writer.write(bytes([number]) * MIB)
+        files.publish(writer, 1)
+        writer.close()
+        assert files.get("o") == b"".join(bytes([number]) * MIB for number in range(5))
