@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +170,31 @@ def test_what_is_done_on_either_side_is_seen_on_the_other(site, directory):
         assert listing(site) == {}
         assert (directory / "50%.txt").read_bytes() == b"50%.txt"
     site.swift.delete_container("results")
+
+
+def test_events_of_an_export_are_followed_and_what_happened_while_it_was_away_is_found(site, directory):
+    conf = site.conf.read_text()
+    # Without events nothing would be noticed within an hour.
+    site.conf.write_text(conf.replace("interval_s = 0.2", "interval_s = 3600\ncheck_interval_s = 3600"))
+    write(directory, "before")
+    try:
+        with daemon(site):
+            export(site, "add", "AUTH_test", "results", directory)
+            assert listing(site) == {"before": 4}
+            write(directory, "deep/er")
+            (directory / "before").rename(directory / "after")
+            wait_for(lambda: listing(site) == {"after": 4, "deep/er": 4})
+            away = directory.rename(directory.parent / "away")
+            wait_for(lambda: "No such file" in export(site, "list"))
+            time.sleep(2)
+            write(away, "while/away")
+            (away / "after").unlink()
+            away.rename(directory)
+            wait_for(lambda: listing(site) == {"deep/er": 4, "while/away": 4})
+            write(directory, "again")
+            wait_for(lambda: "again" in listing(site))
+    finally:
+        site.conf.write_text(conf)
 
 
 def test_links_lead_nowhere(site, directory, tmp_path):
