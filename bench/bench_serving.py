@@ -6,6 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,8 @@ from lustack.server import instance
 from lustack.sync import status
 from lustack.sync.status import Status
 
+LIMIT_S = 60.0
+PAUSE_S = 0.1
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -60,10 +63,11 @@ class Client:
 
 
 def read_status(served: instance.Instance) -> Status:
-    """What the daemon says of itself."""
-    path = next(Path(served.host.state).rglob(status.FILE))
-    found = status.read(str(path.parent))
-    assert found is not None
+    """What the daemon says of itself; waits until it does."""
+    limit_s = time.monotonic() + LIMIT_S
+    while (found := status.read(f"{served.host.state}/sync")) is None:
+        assert time.monotonic() < limit_s, "the daemon says nothing"
+        time.sleep(PAUSE_S)
     return found
 
 
