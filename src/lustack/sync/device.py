@@ -7,7 +7,6 @@ or, if somebody made it there meanwhile, one with another inode. Without the rig
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -19,12 +18,11 @@ from lustack.exports.table import Reader
 from lustack.mapping import layout, names
 from lustack.mapping.exports import Export, Exports, ExportsDamagedError
 from lustack.mapping.names import UnrepresentableNameError
-from lustack.posix.tree import open_beneath, open_root, proc_path
+from lustack.posix.tree import open_beneath, open_root
 from lustack.posix.xattrs import AttributeStore, Sidecars
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.observe import NOTHING_THERE, Directory, Observer
 
-_PROBE = "trusted.lustack.probe"
 _SEARCH = os.O_PATH | os.O_DIRECTORY
 
 
@@ -207,21 +205,6 @@ def _device(path: str, root: Directory, excluded: re.Pattern[bytes] | None) -> D
     except FileNotFoundError:
         return Device(path, root, None, Observer(store, os.geteuid() == 0, excluded))
     try:
-        return Device(path, root, os.fstat(fd).st_ino, Observer(store, can_write_trusted(fd), excluded))
+        return Device(path, root, os.fstat(fd).st_ino, Observer(store, takes_trusted(fd), excluded))
     finally:
         os.close(fd)
-
-
-def can_write_trusted(fd: int) -> bool:
-    """Whether this process can write `trusted.*` attributes: then system metadata counts only there.
-
-    Args:
-        fd: of a directory that is ours.
-    """
-    try:
-        os.setxattr(proc_path(fd), _PROBE, b"1")
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP):
-            return False
-        raise
-    return True

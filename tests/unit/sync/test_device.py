@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from lustack.exports.errors import ExportMissingError
 from lustack.exports.roots import Root
 from lustack.mapping import layout, names
 from lustack.mapping.exports import Stage
-from lustack.sync.device import can_write_trusted, open_device
+from lustack.sync.device import open_device
 from lustack.sync.errors import DeviceMissingError
 
 
@@ -93,18 +92,6 @@ def test_a_lost_sidecar_directory_makes_no_trouble(playground):
     playground.put("o", b"body", "1600000000.00000")
     os.setxattr(playground.container / "o", "user.lustack.data", b"\0lustack-sidecar/1 " + b"0" * 32)
     assert playground.compare().unhashed == 1
-
-
-def test_who_may_write_for_the_system_is_found_out(playground):
-    fd = os.open(playground.root / ".lustack", os.O_PATH)
-    assert can_write_trusted(fd) == (os.geteuid() == 0)
-    os.close(fd)
-    with pytest.raises(OSError, match="No such file") as caught:
-        can_write_trusted(fd)
-    assert caught.value.errno == errno.ENOENT
-    nothing = os.open("/proc/self/fd", os.O_PATH)
-    assert not can_write_trusted(nothing)
-    os.close(nothing)
 
 
 class TestExports:
