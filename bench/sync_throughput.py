@@ -27,11 +27,24 @@ from lustack.sync.service import Daemon
 from lustack.sync.settings import Settings
 from lustack.sync.sources.choose import Choice
 from lustack.sync.sources.fake import FakeSource
+from lustack.sync.sources.protocol import Batch
 from lustack.sync.world import opened
 
 DIRECTORY_FILES = 1000
 BATCH = 2000
+PAUSE_S = 0.01
 LIMIT_S = 600
+
+
+class PatientSource(FakeSource):
+    """Waits a while where nothing happens, as a real one does."""
+
+    def read(self, timeout_s: float) -> Batch | None:
+        """See `Source`."""
+        found = super().read(timeout_s)
+        if found is None:
+            time.sleep(min(timeout_s, PAUSE_S))
+        return found
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ def measure(host: topology.Host, served: instance.Instance, client: Client, tree
     """One run: a line of the table."""
     for name in tree.names():
         assert client.ask("PUT", f"/{name}")[0] in (201, 202)
-    source = FakeSource(most=BATCH)
+    source = PatientSource(most=BATCH)
     settings = Settings(
         swift_dir=host.etc,
         devices=host.node,
