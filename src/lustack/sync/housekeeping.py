@@ -110,6 +110,7 @@ class Sweeper:
         self._sweep_orphans(device, swept, orphans)
         self._sweep_tombstones(device, swept)
         self._sweep_hidden(device, swept)
+        self._sweep_fence(device, swept)
         return swept
 
     def _orphans(self, device: Device, base: bytes) -> Orphans:
@@ -165,6 +166,20 @@ class Sweeper:
                 if not self._dry_run:
                     os.rmdir(entry.name, dir_fd=top.fd)
                     swept.directories += 1
+
+    def _sweep_fence(self, device: Device, swept: Swept) -> None:
+        """Everybody may put things there, and all but nonces, which the daemon removes, is litter whatever it is."""
+        for directory, entry in _entries(device.root, layout.FENCE):
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if self._now_s() - max(status.st_mtime, status.st_ctime) <= self._sweep_age_s:
+                    continue
+                if not self._dry_run:
+                    remove = os.rmdir if stat.S_ISDIR(status.st_mode) else os.unlink
+                    remove(entry.name, dir_fd=directory.fd)
+                swept.temporaries += 1
+                self._tell(Litter("temporaries", f"{device.path}/{os.fsdecode(layout.FENCE + b'/' + entry.name)}"))
+            self._rest()
 
     def _remove_tombstone(self, device: Device, directory: Directory, name: bytes) -> bool:
         if not self._is_old(directory, name, self._tombstone_age_s):

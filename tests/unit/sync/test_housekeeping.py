@@ -214,3 +214,19 @@ class TestExports:
         assert sweep(playground) == Swept(sidecars=1)
         [left] = apart.glob("*/*")
         assert not left.name.isalnum()
+
+
+def test_what_users_leave_at_the_fence_goes_whatever_it_is(playground):
+    fence = playground.root / os.fsdecode(layout.FENCE)
+    fence.mkdir()
+    (fence / "file").touch()
+    (fence / "link").symlink_to("/etc/hosts")
+    (fence / "empty").mkdir()
+    (fence / "full").mkdir()
+    (fence / "full" / "o").touch()
+    assert sweep(playground, later_s=50.0) == Swept()
+    told = []
+    assert sweep(playground, tell=told.append, dry_run=True).temporaries == len(told) == 4
+    assert len(list(fence.iterdir())) == 4
+    assert sweep(playground) == Swept(temporaries=3)
+    assert [path.name for path in fence.iterdir()] == ["full"]
