@@ -10,8 +10,11 @@ each on average. For `events` there are real directories under a fake Lustre: ea
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import resource
 import statistics
+import struct
 import sys
 import tempfile
 import time
@@ -31,6 +34,7 @@ PIECE = 400
 WINDOW = 20_000
 FOLDERS = 100
 ROUNDS = 5
+_INDEX = struct.Struct("<Q")
 
 
 def make_records(count: int, folders: list[FidKey]) -> list[bytes]:
@@ -95,6 +99,57 @@ class Served:
         return len(self.records)
 
 
+class Behind:
+    """See `lustack.lustre.protocol.Changelog`: a log with millions of records, made while it is read."""
+
+    def __init__(self, template: list[bytes], index: int, last: int) -> None:
+        """Begins at an index."""
+        self._piece = bytearray(b"".join(template))
+        self._offsets = list(itertools.accumulate(map(len, template[:-1]), initial=0))
+        # What was read last is gone: it was cleared.
+        self._next, self._last = index + (index > 1), last
+
+    def read(self, timeout_s: float) -> bytes | None:
+        """See `Changelog`."""
+        del timeout_s
+        if self._next > self._last:
+            return b""
+        for offset in self._offsets:
+            _INDEX.pack_into(self._piece, offset + 8, self._next)
+            self._next += 1
+        return bytes(self._piece)
+
+    def close(self) -> None:
+        """See `Changelog`."""
+
+
+def catch_up(served: Served, count: int, executor: ThreadPoolExecutor) -> str:
+    """Reads what an outage has left, acknowledges each batch; what that costs in memory, and how steadily it clears."""
+    template = served.records[:PIECE]
+    lustre, cleared = served.lustre, [0]
+
+    def open_changelog(_mdt: str, index: int, **_: bool) -> Behind:
+        return Behind(template, index, count)
+
+    lustre.open_changelog = open_changelog  # type: ignore[assignment,method-assign]
+    lustre.clear = lambda _mdt, _user, index: cleared.append(index)  # type: ignore[method-assign]
+    source = ChangelogSource(lustre, served.mdt, served.user, Paths(lustre, Memory(), served.roots, executor))
+    source.open(source.position)
+    before = peak_bytes()
+    while (batch := source.read(1.0)) is not None:
+        source.acknowledge(batch.position)
+    source.close()
+    assert cleared[-1] == count
+    steps = [after - earlier for earlier, after in itertools.pairwise(cleared)]
+    grown = (peak_bytes() - before) / 2**20
+    return f"{count} records behind: the process grew by {grown:.0f} MiB, cleared at most {max(steps)} records at once"
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def measure(what: str, run: Callable[[], int]) -> None:
     """Prints records a second of CPU: median and range of some rounds."""
     rates = []
@@ -110,6 +165,7 @@ def main() -> int:
     """Runs it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=400_000)
+    parser.add_argument("--behind", type=int, default=3_000_000, help="records that wait after an outage")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as top, ThreadPoolExecutor(4) as executor:
         served = Served(top, wanted.records)
@@ -119,6 +175,8 @@ def main() -> int:
         measure("parse", lambda: parse(pieces))
         measure("parse and coalesce", lambda: coalesce(pieces))
         measure("events with paths, one for two records", lambda: served.report(executor))
+        count = wanted.behind // PIECE * PIECE
+        print(f"\n{catch_up(served, count, executor)}")
     return 0
 
 
