@@ -117,7 +117,7 @@ def locate(mount_fd: int, handle: bytes) -> Place | None:
         handle: of the directory.
 
     Returns:
-        None for the topmost directory that this mount shows.
+        None for the topmost directory that this mount shows, and for those that it does not show.
 
     Raises:
         FileNotFoundError: it was removed.
@@ -125,16 +125,34 @@ def locate(mount_fd: int, handle: bytes) -> Place | None:
     """
     fd = open_directory(mount_fd, handle)
     try:
-        own, above = handle_of(fd), handle_of(fd, b"..")
-        if above.mount != own.mount or above.handle == own.handle:
+        own, above = handle_of(fd), _handle_above(fd)
+        if above is None or above.mount != own.mount or above.handle == own.handle:
             return None
         name = _entry_name(fd)
         # After the name: that of a removed directory is another one, with a mark at its end.
-        if os.fstat(fd).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "the directory was removed")
+        _refuse_removed(fd)
         return Place(above.handle, name)
     finally:
         os.close(fd)
+
+
+def _handle_above(fd: int) -> Handled | None:
+    """The handle of the directory above; None if this one is not below the root of the mount by which it was opened.
+
+    Raises:
+        FileNotFoundError: it was removed.
+    """
+    try:
+        return handle_of(fd, b"..")
+    except FileNotFoundError:
+        # Source: linux fs/namei.c, follow_dotdot: path_connected.
+        _refuse_removed(fd)
+        return None
+
+
+def _refuse_removed(fd: int) -> None:
+    if os.fstat(fd).st_nlink == 0:
+        raise FileNotFoundError(errno.ENOENT, "the directory was removed")
 
 
 def _entry_name(fd: int) -> bytes:

@@ -98,6 +98,20 @@ def test_a_directory_is_found_through_any_mount_of_its_file_system(top, mount):
         assert handles.locate(bound_fd, handle).name == b"inside"
 
 
+def test_a_directory_that_a_mount_does_not_show_is_nowhere(top, mount):
+    for name in ("a", "beside/inside", "removed"):
+        (top / name).mkdir(parents=True)
+    bound = mount("--bind", str(top / "a"))
+    with opened(top) as fd, opened(bound) as bound_fd:
+        for path in (b"beside", b"beside/inside", b"."):
+            assert handles.locate(bound_fd, handles.handle_of(fd, path).handle) is None
+        handle = handles.handle_of(fd, b"removed").handle
+        with opened(top / "removed"):
+            os.rmdir(top / "removed")
+            with pytest.raises(FileNotFoundError):
+                handles.locate(bound_fd, handle)
+
+
 def test_a_directory_deeper_than_a_path_can_say_has_a_name(top):
     name = "n" * 200
     with opened(top) as start:

@@ -133,6 +133,9 @@ class Directories:
             FileNotFoundError: it was removed, and is the first.
         """
         node = self._nodes.get(key)
+        if node is not None and not node.parent and node.epoch != self._epoch:
+            # Where nothing is above it, nobody would say that what is above it was moved to where we see it.
+            node = None
         if node is None:
             try:
                 place = self._locate(key)

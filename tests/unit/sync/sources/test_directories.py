@@ -12,11 +12,12 @@ class Tree:
 
     def __init__(self, **places):
         self.places = {name.encode(): place for name, place in places.items()}
+        self.tops = {b"top"}
         self.asked = []
 
     def locate(self, key):
         self.asked.append(key)
-        if key == b"top":
+        if key in self.tops:
             return None
         try:
             return Place(*self.places[key])
@@ -51,6 +52,16 @@ def test_what_is_in_no_root_has_no_base_and_is_not_asked_for_again(directories, 
     assert directories.base(b"outside") is None
     assert directories.base(b"outside") is None
     assert tree.asked == [b"outside", b"top"]
+
+
+def test_what_is_nowhere_is_asked_for_again_after_a_move(directories, tree):
+    directories.learn(b"inner", b"top", b"inner")
+    assert directories.base(b"inner") is None
+    tree.tops.clear()
+    tree.places[b"top"] = (b"root", b"in")
+    assert directories.base(b"inner") is None
+    directories.forget(b"another")
+    assert directories.base(b"inner") == b"in/inner/"
 
 
 def test_the_move_of_a_directory_moves_all_below_it_and_asks_for_one(directories, tree):

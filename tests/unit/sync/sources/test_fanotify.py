@@ -12,7 +12,7 @@ from tests.watching import FakeKernel, entry_event, event, rename_event
 from lustack.mapping.names import RelPath
 from lustack.posix.fanotify import CREATE, MODIFY, ONDIR, Q_OVERFLOW, RENAME
 from lustack.sync.errors import DeviceMissingError
-from lustack.sync.events import NameChanged, TreeMoved
+from lustack.sync.events import NameChanged, TreeChanged, TreeMoved
 from lustack.sync.sources import fanotify, polled
 from lustack.sync.sources.fanotify import FanotifySource, LinuxKernel
 from lustack.sync.sources.protocol import Position, SourceLostError, SourceUnavailableError
@@ -203,6 +203,23 @@ class TestLinux:
         for name in ("d/1", "exported/2", "3"):
             (top / name).write_bytes(b"")
         assert sorted(each.path for each in source.read(5).events) == [b"1", b"a/c/2"]
+
+    def test_a_root_may_be_a_directory_of_another_mount(self, top, mount):
+        (top / "beside" / "inner").mkdir(parents=True)
+        bound = mount("--bind", str(top / "d"))
+        source = FanotifySource("fanotify", [Root(str(bound))], is_local=True)
+        source.open(None)
+        for number in range(3):
+            (top / "beside" / "inner" / str(number)).write_bytes(b"")
+            assert source.read(0) is None
+        assert len(source._watching._directories._passed) == 0
+        (top / "d" / "1").write_bytes(b"")
+        (bound / "2").write_bytes(b"")
+        assert [each.path for each in source.read(5).events] == [b"1", b"2"]
+        os.rename(top / "beside", top / "d" / "in")
+        (bound / "in" / "inner" / "f").write_bytes(b"")
+        assert source.read(5).events == [TreeChanged(b"in"), NameChanged(b"in/inner/f", is_new=True)]
+        source.close()
 
     def test_nothing_keeps_the_file_system_from_being_unmounted(self, source, top, impatient):
         assert os.system(f"umount {top}") == 0
