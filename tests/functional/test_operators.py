@@ -56,7 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def empty(site: Site) -> Iterator[None]:
     yield
     shutil.rmtree(site.account, ignore_errors=True)
-    site.reconcile("--force", "--restart")
+    site.reconcile("--force", "--restart", "AUTH_test")
     for container in site.swift.get_account()[1]:
         site.swift.delete_container(container["name"])
     site.swift.close()
@@ -165,8 +165,9 @@ def test_while_jobs_and_the_daemon_work_nothing_is_drift(site):
         assert fsck(site) == {}
 
 
-def status(site: Site) -> dict[str, object]:
-    done = subprocess.run(command(site, "sync", "status", "--json"), capture_output=True, text=True, check=False)
+def status(site: Site, conf: Path | None = None) -> dict[str, object]:
+    call = [*command(site, "sync", "status", "--json")[:-1], str(conf or site.conf)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
     found = json.loads(done.stdout)
     assert done.returncode == (0 if found["is_alive"] else 1)
     return found
@@ -209,8 +210,8 @@ def test_when_wait_returns_everything_before_it_is_listed(site):
 
 
 @contextlib.contextmanager
-def started(site: Site) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(site.command("run"), stderr=subprocess.DEVNULL)
+def started(site: Site, conf: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([*site.command("run")[:-1], str(conf or site.conf)], stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -230,6 +231,26 @@ def test_when_the_daemon_dies_the_one_that_stands_by_takes_over(site):
             first.kill()
             killed_s = time.monotonic()
             wait_for(lambda: (found := status(site)).get("pid") == second.pid and found["is_alive"])
+            assert time.monotonic() - killed_s < TAKE_OVER_S
+            site.write("c/o")
+            wait_for(lambda: site.listed("c") == ["o"])
+
+
+def test_daemons_of_two_machines_agree_which_of_them_works(site, tmp_path: Path):
+    """Each has a state of its own, as on another machine."""
+    confs = [tmp_path / "one.conf", tmp_path / "two.conf"]
+    for conf in confs:
+        text = site.conf.read_text().replace(f"{site.conf.parent}/sync\n", f"{tmp_path}/{conf.stem}\n")
+        conf.write_text(f"{text}coordination_url = file://{tmp_path}/locks\n")
+    site.swift.put_container("c")
+    with started(site, confs[0]) as first:
+        wait_for(lambda: status(site, confs[0]).get("state") == "running")
+        with started(site, confs[1]):
+            wait_for(lambda: status(site, confs[1]).get("state") == "standby")
+            assert status(site, confs[0])["state"] == "running"
+            first.kill()
+            killed_s = time.monotonic()
+            wait_for(lambda: status(site, confs[1]).get("state") == "running")
             assert time.monotonic() - killed_s < TAKE_OVER_S
             site.write("c/o")
             wait_for(lambda: site.listed("c") == ["o"])

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
 import socket
 import urllib.request
+from pathlib import Path
 
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.hasher import Outcome
@@ -15,6 +17,14 @@ from lustack.sync.survey import Report
 
 def value(metrics, name, **labels):
     return metrics.registry.get_sample_value(f"lustack_sync_{name}", labels)
+
+
+def test_the_guide_names_metrics_that_exist():
+    guide = (Path(__file__).parents[3] / "doc" / "sync.md").read_text()
+    found = set(re.findall(r"lustack_sync_[a-z_]+", guide))
+    families = {family.name for family in Metrics().registry.collect()}
+    assert found
+    assert {name.removesuffix("_total") for name in found} <= families
 
 
 def test_what_happens_is_counted():
