@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import http.client
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,8 @@ from tests.soak.clients import Place, Run, serve_all
 from lustack.server import instance
 from lustack.server.topology import Host
 
+TROUBLE = re.compile(r"ERROR|WARNING|does not answer|imeout| 50[0-9] |Traceback")
+MOST_LINES = 15
 WARM_PART = 0.2
 """How much of the time makes a server as large as it needs to be."""
 
@@ -115,6 +118,15 @@ def soak(served: instance.Instance, clients: int, seconds: float) -> Mapping[str
     return {name: grown for name, size in sizes[0].items() if (grown := size.grew_to(sizes[1][name]))}
 
 
+def trouble_in(logs: Path) -> list[str]:
+    """The last lines of the servers' logs that speak of trouble."""
+    found = []
+    for log in sorted(logs.glob("*-server.log")):
+        lines = [line for line in log.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
+        found += [f"{log.stem}: {line[:300]}" for line in lines[-MOST_LINES:]]
+    return found
+
+
 def main() -> int:
     """Serves, soaks, and says what grew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,7 +139,11 @@ def main() -> int:
         (base / "data").mkdir()
         host = Host(str(base / "data"), str(base / "state"), port=0, memcached=shutil.which("memcached"), sync=False)
         with instance.running(host) as served:
-            grown = soak(served, wanted.clients, wanted.seconds)
+            try:
+                grown = soak(served, wanted.clients, wanted.seconds)
+            except BaseExceptionGroup:
+                print("\n".join(trouble_in(Path(host.logs))), file=sys.stderr)
+                raise
     finally:
         shutil.rmtree(base)
     for name, what in grown.items():

@@ -8,8 +8,8 @@ Rule 1: a device has so many threads and no more: when it stalls, they hang, and
 Rule 2: a request waits no longer than the deadline; then it is told so, and the thread goes on by itself: nothing can
 take it back from the kernel. Its place stays taken until it returns.
 Rule 3: what a thread that was left alone uses (a descriptor) is given back by that thread and by nobody else before.
-Rule 4: while all places are taken and none of them makes headway, newcomers are told at once: else they would fill the
-server until nobody gets in.
+Rule 4: while all places are taken by calls that hang, newcomers are told at once: else they would fill the server until
+nobody gets in. What hangs is asked of the threads: an event loop that has too much to do is no file system that stalls.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Bounds:
     Attributes:
         places: how many calls run at the same time.
         deadline_s: how long a request waits for one call, its turn included.
-        patience_s: how long nothing may come back, with all places taken, before newcomers are sent away.
+        patience_s: how long every call may hang, with all places taken, before newcomers are sent away.
     """
 
     places: int
@@ -83,7 +83,7 @@ class Calls:
         self._logger = logger
         self._patience_s = bounds.patience_s
         self._places = Semaphore(bounds.places)
-        self._moved_s = time.monotonic()
+        self._jobs: set[_Job] = set()
         self._late = 0
 
     def line(self) -> Line:
@@ -97,15 +97,18 @@ class Calls:
             StalledError: there is none.
         """
         began_s = time.monotonic()
-        if self._places.locked() and began_s - self._moved_s > self._patience_s:
+        if self._places.locked() and all(job.hangs_since(began_s - self._patience_s) for job in self._jobs):
             raise StalledError(self.path, 0.0)
         if not self._places.acquire(timeout=self.deadline_s):
             raise StalledError(self.path, time.monotonic() - began_s)
-        self._moved_s = time.monotonic()
 
-    def leave(self) -> None:
-        """Gives a place back: a call returned."""
-        self._moved_s = time.monotonic()
+    def took(self, job: _Job) -> None:
+        """A call has the place that `enter` took."""
+        self._jobs.add(job)
+
+    def leave(self, job: _Job) -> None:
+        """A call returned, and gives its place back."""
+        self._jobs.discard(job)
         self._places.release()
 
     def say_late(self) -> None:
@@ -214,6 +217,13 @@ class _Job:
         self._tidy: Callable[[], Any] | None = None
         # Who writes here first leaves the rest to the other. Appending is atomic, also between threads.
         self._marks: list[str] = []
+        self._begun_s: float | None = None
+        if has_place:
+            calls.took(self)
+
+    def hangs_since(self, time_s: float) -> bool:
+        """Whether a thread began with it before a time and has not come back."""
+        return self._begun_s is not None and self._begun_s < time_s and _DONE not in self._marks
 
     def run_here(self) -> None:
         """Runs it and waits for it: the quick way, without another greenlet.
@@ -234,7 +244,7 @@ class _Job:
             raise
         finally:
             limit.cancel()
-        self._calls.leave()
+        self._calls.leave(self)
 
     def _watch(self) -> None:
         """Nobody waits any more; notices that the thread is back."""
@@ -253,13 +263,14 @@ class _Job:
 
     def _end(self) -> None:
         if self._has_place:
-            self._calls.leave()
+            self._calls.leave(self)
         if self._is_late:
             self._calls.say_back()
         self._event.send()
 
     def _work(self) -> None:
         """In a thread."""
+        self._begun_s = time.monotonic()
         try:
             self._result = self._call(*self._args)
         except BaseException as error:  # noqa: BLE001 - raised again where the request waits

@@ -173,6 +173,14 @@ class TestStalls:
         assert calls.line().run(disk.ask, "y") == "y"
         assert "/d: the file system answers again" in caplog.messages
 
+    def test_an_event_loop_that_has_too_much_to_do_is_no_stall(self, threads, disk):
+        calls = make(places=1, deadline_s=5, patience_s=0.05)
+        asking = [spawn(calls.line().run, disk.ask, str(number)) for number in range(3)]
+        sleep()
+        time.sleep(0.3)  # nobody notices that the first is back
+        asking.append(spawn(calls.line().run, disk.ask, "newcomer"))
+        assert [each.wait() for each in asking] == ["0", "1", "2", "newcomer"]
+
     def test_an_idle_device_is_not_a_stalled_one(self, threads, disk):
         calls = make(places=1, deadline_s=5, patience_s=0.05)
         sleep(0.1)
