@@ -173,6 +173,10 @@ class _Watching:
             return Reading([], lost="the queue of the kernel ran over")
         return Reading(self._translator.translate(changes, is_all=not is_behind), is_behind)
 
+    @property
+    def has_gaps(self) -> bool:
+        return False
+
     def overdue(self) -> list[Event]:
         return []
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Events by inotify(7), for who may not use fanotify: a watch for every directory. For small trees.
 
-Rule 1: trees that cannot be watched are said once, tried again, and reported as changed every `rescan_s`.
+Rule 1: trees that cannot be watched are said once, tried again, and reported as changed every `rescan_s`. Of too many
+of them nothing is reported, and it is not promised that everything is seen.
 Rule 2: what looks like a loss is one: an overflow, a root that is another directory now, a file system that was
 unmounted.
 """
@@ -81,6 +82,10 @@ class _Watching:
         events = [*self._translator.translate(notices), *self._rescan()]
         return Reading(events, len(buffer) > _READ_BYTES - _EVENT_BYTES)
 
+    @property
+    def has_gaps(self) -> bool:
+        return self._watches.is_crowded
+
     def overdue(self) -> list[Event]:
         return [*self._translator.overdue(), *self._rescan()]
 
@@ -110,8 +115,8 @@ class _Watching:
             self._has_warned = True
             path, unwatched = next(iter(self._watches.unwatched.items()))
             LOG.warning(
-                "%s: %d directories are watched, but not %r (%s) and perhaps others: they are compared every %.0f s. "
-                "fs.inotify.max_user_watches limits how many this user can watch",
+                "%s: %d directories are watched, but not %r (%s) and perhaps others: they are compared every %.0f s, "
+                "or with everything else if there are many. fs.inotify.max_user_watches limits how many can be watched",
                 *(self._name, len(self._watches), path, unwatched.why, self._rescan_s),
             )
 

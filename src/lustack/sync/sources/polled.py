@@ -60,6 +60,11 @@ class Watching(Protocol):
         """Directories that it was started with and cannot see into, as `update` tells."""
         ...
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there are trees about which nothing is reported at all."""
+        ...
+
     def update(self, roots: Sequence[Root]) -> list[str]:
         """Watches these from now on, and no others. One that is not there is left out, unless it is the device's.
 
@@ -132,8 +137,9 @@ class PolledSource:
 
     @property
     def guarantees(self) -> Guarantees:
-        """See `Source`. Less is promised while a root cannot be watched, or other machines change it."""
-        if self._is_everything_seen:
+        """See `Source`. Less is promised while something cannot be watched, or other machines change it."""
+        watching = self._watching
+        if self._is_everything_seen and not (watching is not None and watching.has_gaps):
             return self._guarantees
         return replace(self._guarantees, across_hosts=False)
 

@@ -126,6 +126,7 @@ class Watches:
     Attributes:
         instance: the descriptor of inotify.
         unwatched: trees without watches, by the paths by which they were reported.
+        is_crowded: there are more of them than are remembered.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -138,7 +139,7 @@ class Watches:
         self._by_number: dict[int, Watched] = {}
         self._roots: dict[Root, Watched] = {}
         self.unwatched: dict[RelPath, Unwatched] = {}
-        self._has_more_unwatched = False
+        self.is_crowded = False
         self.instance = kernel.start()
 
     def __len__(self) -> int:
@@ -228,10 +229,10 @@ class Watches:
         """Tries again to watch what is unwatched.
 
         Returns:
-            what was unwatched until now: nobody knows what happened there. If it is too much to remember, the roots.
+            what was unwatched until now: nobody knows what happened there. Nothing if it is too much to remember.
         """
-        if self._has_more_unwatched:
-            return [RelPath(root.prefix) for root in self._roots]
+        if self.is_crowded:
+            return []
         before, self.unwatched = self.unwatched, {}
         found = []
         for each in before.values():
@@ -315,7 +316,7 @@ class Watches:
         if len(self.unwatched) < _MOST_UNWATCHED:
             self.unwatched[path] = Unwatched(parent, name, error.strerror or str(error))
         else:
-            self._has_more_unwatched = True
+            self.is_crowded = True
 
     def _detach(self, one: Watched) -> None:
         if one.parent is not None and one.parent.children.get(one.name) is one:

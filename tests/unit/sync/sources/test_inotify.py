@@ -10,7 +10,7 @@ import pytest
 from lustack.mapping.names import RelPath
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.events import NameChanged, TreeChanged
-from lustack.sync.sources import polled
+from lustack.sync.sources import polled, watches
 from lustack.sync.sources.inotify import InotifySource
 from lustack.sync.sources.protocol import SourceLostError, SourceUnavailableError
 from lustack.sync.sources.roots import Root
@@ -72,6 +72,15 @@ def test_trees_without_watches_are_said_once_and_reported_again_and_again(start,
         assert source.read(5).events == [TreeChanged(b"d")]
     (top / "f").write_bytes(b"")
     assert NameChanged(b"f") in source.read(5).events
+
+
+@pytest.mark.expects_log("or with everything else if there are many")
+def test_too_many_trees_without_watches_are_left_to_comparisons(start, top, monkeypatch):
+    monkeypatch.setattr(watches, "_MOST_UNWATCHED", 1)
+    (top / "e").mkdir()
+    source = start(kernel=Scarce(1), rescan_s=0.0)
+    assert source.read(0) is None
+    assert not source.guarantees.across_hosts
 
 
 def test_a_root_without_a_watch_cannot_be_used(start):

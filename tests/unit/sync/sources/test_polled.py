@@ -29,6 +29,7 @@ class Script:
         self.late = []
         self.why = None
         self.unseen = []
+        self.has_gaps = False
         self.roots = []
         self.fd = os.eventfd(len(self.readings), os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
 
@@ -78,6 +79,16 @@ def test_what_is_read_comes_in_batches_with_positions_of_their_own(play):
 
 def test_a_read_that_gave_nothing_is_followed_by_the_next(play):
     assert play(Script(Reading([]), Reading([A]))).read(1).events == [A]
+
+
+def test_it_promises_less_while_there_are_gaps(play):
+    script = Script()
+    source = play(script)
+    assert source.guarantees.across_hosts
+    script.has_gaps = True
+    assert not source.guarantees.across_hosts
+    source.close()
+    assert source.guarantees.across_hosts
 
 
 def test_what_is_overdue_comes_without_reading(play):

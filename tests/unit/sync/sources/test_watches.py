@@ -245,12 +245,13 @@ def test_what_is_unwatched_is_forgotten_with_the_tree_that_it_is_in(start):
     assert list(found.unwatched) == [b"xy"]
 
 
-def test_more_without_a_watch_than_can_be_remembered_is_everything(start, kernel, monkeypatch):
+def test_more_without_a_watch_than_can_be_remembered_is_not_tried_again(start, kernel, monkeypatch):
     monkeypatch.setattr(watches, "_MOST_UNWATCHED", 1)
     kernel.limit = 1
     found = start()
     assert len(found.unwatched) == 1
-    assert found.retry() == [b""]
+    assert found.is_crowded
+    assert found.retry() == []
 
 
 def test_the_reserved_directory_without_a_watch_is_nothing_to_compare(start, top, kernel):
