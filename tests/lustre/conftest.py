@@ -2,7 +2,7 @@
 """A mounted Lustre to test on, if the environment names one:
 
     LUSTACK_TEST_LUSTRE        where the whole file system is mounted on this machine, with `user_xattr,flock`
-    LUSTACK_TEST_LUSTRE_MDT    its MDTs, with commas between them (default: every one whose changelog is in /dev)
+    LUSTACK_TEST_LUSTRE_MDT    MDTs, with commas between them (default: every one whose changelog is in /dev)
     LUSTACK_TEST_LUSTRE_USER   a changelog user of each of them in the same order, as `cl1,cl2`, or one for all
                                (default: registered by `lctl` for the time of the tests, if the MDTs are here)
 
@@ -18,11 +18,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from lustack.lustre import client, mounts, users
+from lustack.lustre.changelog import scan
 
 POINT = os.environ.get("LUSTACK_TEST_LUSTRE", "")
 SPEED_S = float(os.environ.get("LUSTACK_TEST_LUSTRE_PATIENCE_S", "10"))
@@ -52,6 +54,33 @@ def lustre():
 
 
 @pytest.fixture(scope="session")
+def changelog_users(lustre):
+    """Our user of each MDT, as far as there is one; what waits for it is cleared."""
+    found = named_users(lustre.mdts())
+    registered = {}
+    for mdt in lustre.mdts():
+        if mdt not in found:
+            registered[mdt] = register(mdt)
+    known = {**found, **{mdt: user for mdt, user in registered.items() if user}}
+    for mdt, user in known.items():
+        skip_records(lustre, mdt, user)
+    yield known
+    for mdt, user in registered.items():
+        if user:
+            subprocess.run(["lctl", "--device", mdt, "changelog_deregister", user], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def mdts(lustre, changelog_users):
+    """The MDTs that can be tested."""
+    if not lustre.mdts():
+        pytest.skip("no changelog device is in /dev")
+    if not changelog_users:
+        pytest.skip("LUSTACK_TEST_LUSTRE_USER is not set, and `lctl` registered no user on this machine")
+    return tuple(mdt for mdt in lustre.mdts() if mdt in changelog_users)
+
+
+@pytest.fixture(scope="session")
 def top(lustre):
     """An own directory of this run, as a path."""
     path = Path(tempfile.mkdtemp(prefix="lustack-test-", dir=POINT))
@@ -66,41 +95,34 @@ def tmp_path(top):
     return Path(tempfile.mkdtemp(dir=top))
 
 
-@pytest.fixture(scope="session")
-def mdts(lustre):
-    named = tuple(each.strip() for each in os.environ.get("LUSTACK_TEST_LUSTRE_MDT", "").split(",") if each.strip())
-    found = named or lustre.mdts()
-    if not found:
-        pytest.skip("no changelog device is in /dev")
-    return found
+def named_users(all_mdts):
+    """What the environment says: LUSTACK_TEST_LUSTRE_USER in the order of LUSTACK_TEST_LUSTRE_MDT, or of all MDTs."""
+    named = [each.strip() for each in os.environ.get("LUSTACK_TEST_LUSTRE_MDT", "").split(",") if each.strip()]
+    given = [each.strip() for each in os.environ.get("LUSTACK_TEST_LUSTRE_USER", "").split(",") if each.strip()]
+    numbers = [each.rpartition(":")[2].partition("-")[0] for each in given]
+    chosen = named or list(all_mdts)
+    return dict(zip(chosen, numbers * len(chosen) if len(numbers) == 1 else numbers, strict=False))
 
 
-@pytest.fixture(scope="session")
-def changelog_users(lustre, mdts):
-    """Our user of each MDT."""
-    given = [each for each in os.environ.get("LUSTACK_TEST_LUSTRE_USER", "").split(",") if each]
-    if given:
-        numbers = [each.rpartition(":")[2].partition("-")[0].strip() for each in given]
-        yield dict(zip(mdts, numbers * len(mdts) if len(numbers) == 1 else numbers, strict=False))
-        return
-    registered = {mdt: register(mdt) for mdt in mdts}
-    yield registered
-    for mdt, user in registered.items():
-        subprocess.run(["lctl", "--device", mdt, "changelog_deregister", user], check=False, capture_output=True)
+def skip_records(lustre, mdt, user):
+    """Clears what is in the log from before."""
+    log, last = lustre.open_changelog(mdt, 1, follow=False), 0
+    until_s = time.monotonic() + 120
+    while (piece := log.read(1.0)) != b"" and time.monotonic() < until_s:
+        last = max([last, *(record[2] for record in scan(piece or b""))])
+    log.close()
+    if last:
+        lustre.clear(mdt, user, last)
 
 
 def register(mdt):
-    """Registers a user for the default types; Lustre before 2.15 knows neither names nor masks of users."""
+    """Registers a user for the default types (Lustre before 2.15 knows no others); None where that does not work."""
     try:
-        done = subprocess.run(
-            ["lctl", "--device", mdt, "changelog_register"], capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip("LUSTACK_TEST_LUSTRE_USER is not set, and there is no `lctl` to register a user")
-    try:
+        command = ["lctl", "--device", mdt, "changelog_register"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         return users.parse_registered(done.stdout)[1]
-    except ValueError:
-        pytest.skip(f"LUSTACK_TEST_LUSTRE_USER is not set, and `lctl` registered none for {mdt}: {done.stderr.strip()}")
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 class MountedGround:
@@ -122,7 +144,7 @@ class MountedGround:
     def mkdir(self, path, *mdts):
         """On an MDT, if `lfs` is there to say so; else where Lustre puts it."""
         if mdts and shutil.which("lfs"):
-            numbers = ",".join(str(int(self.mdts[each].rpartition("MDT")[2], 16)) for each in mdts)
+            numbers = ",".join(str(number_of(self.mdts[each])) for each in mdts)
             subprocess.run(["lfs", "mkdir", "-i", numbers, self.real(path)], check=True)
         else:
             os.mkdir(self.real(path))
@@ -145,9 +167,28 @@ class MountedGround:
 
 @pytest.fixture
 def ground(lustre, mdts, changelog_users, tmp_path):
-    if set(changelog_users) < set(mdts):
-        pytest.skip("LUSTACK_TEST_LUSTRE_USER names fewer users than there are MDTs")
-    return MountedGround(lustre, mdts, changelog_users, tmp_path)
+    """A directory on an MDT that we have a user of."""
+    path = tmp_path / "ground"
+    if set(lustre.mdts()) - set(mdts):
+        if not shutil.which("lfs"):
+            pytest.skip("there is no user for every MDT, and no `lfs` to put the test on those that have one")
+        subprocess.run(["lfs", "mkdir", "-i", str(number_of(mdts[0])), str(path)], check=True)
+    else:
+        path.mkdir()
+    return MountedGround(lustre, mdts, changelog_users, path)
+
+
+@pytest.fixture
+def whole_ground(ground):
+    """Where every MDT can be read: a source reads all or none."""
+    missing = set(ground.lustre.mdts()) - set(ground.mdts)
+    if missing:
+        pytest.skip(f"a source reads all MDTs, and there is no user for {', '.join(sorted(missing))}")
+    return ground
+
+
+def number_of(mdt):
+    return int(mdt.rpartition("MDT")[2], 16)
 
 
 def pytest_terminal_summary(terminalreporter):

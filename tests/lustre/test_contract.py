@@ -47,13 +47,10 @@ class TestMountedSources(SourceContract):
     can_lose = False
 
     @pytest.fixture
-    def source(self, ground, mdts, changelog_users):
-        source = ChangelogSources(
-            "changelog:test", ground.lustre, changelog_users, [Root(os.fsdecode(ground.real(ground.top)))]
-        )
-        if set(ground.lustre.mdts()) - set(changelog_users):
-            pytest.skip("a source reads all MDTs, and LUSTACK_TEST_LUSTRE_USER does not name a user for each")
-        source.ground = ground
+    def source(self, whole_ground):
+        root = Root(os.fsdecode(whole_ground.real(whole_ground.top)))
+        source = ChangelogSources("changelog:test", whole_ground.lustre, whole_ground.users, [root])
+        source.ground = whole_ground
         yield source
         source.close()
 

@@ -138,7 +138,9 @@ class WalkContract:
 
 
 class TestMountedWalk(WalkContract):
-    """On the mounted one."""
+    @pytest.fixture
+    def ground(self, whole_ground):
+        return whole_ground
 
 
 def test_a_path_is_covered_by_its_name_or_by_a_tree_above_it():
