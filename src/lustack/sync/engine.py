@@ -62,6 +62,7 @@ class Parts:
         watcher: of the comparisons of jobs.
         on_unhashed: is told of objects without a known MD5.
         on_trouble: is told what went wrong.
+        on_failure: is called when a thread ended by an error that nobody expected.
     """
 
     settings: Settings
@@ -72,6 +73,7 @@ class Parts:
     watcher: Watcher
     on_unhashed: Callable[[ContainerKey, str], None]
     on_trouble: Tell
+    on_failure: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -102,6 +104,7 @@ class Engine:
             parts.on_trouble,
         )
         self._runner = Runner(self.board, parts.settings, parts.policies, parts.state, parts.on_trouble)
+        self.failure: BaseException | None = None
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._executors = ExitStack()
@@ -141,9 +144,18 @@ class Engine:
         self._executors.close()
 
     def _start(self, name: str, run: Callable[[], None]) -> None:
-        thread = threading.Thread(target=run, name=name)
+        thread = threading.Thread(target=self._guard, args=(run,), name=name)
         self._threads.append(thread)
         thread.start()
+
+    def _guard(self, run: Callable[[], None]) -> None:
+        """Without one of the threads the others would go on as if all were well."""
+        try:
+            run()
+        except BaseException as error:
+            self.failure = error
+            self.parts.on_failure()
+            raise
 
     def _tick(self) -> None:
         while not self._stop.wait(TICK_S):

@@ -133,6 +133,21 @@ class StateError(SyncError):
         return f"the state {self.path} cannot be used: {self.why}"
 
 
+class EngineFailedError(SyncError):
+    """A thread of the daemon ended by an error that nobody expected: the daemon must be started again.
+
+    Attributes:
+        cause: that error.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"a part of the daemon failed, so all of it ends: {self.cause!r}"
+
+
 class StoppedError(SyncError):
     """Somebody asked to stop; what was acknowledged stays, the rest is done the next time."""
 

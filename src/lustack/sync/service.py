@@ -31,7 +31,7 @@ from lustack.errors import LustackError
 from lustack.sync.background import Background
 from lustack.sync.backlog import Backlog, Unhashed
 from lustack.sync.engine import Engine, Parts
-from lustack.sync.errors import DeviceMissingError, StoppedError
+from lustack.sync.errors import DeviceMissingError, EngineFailedError, StoppedError
 from lustack.sync.fences import Fences
 from lustack.sync.importing import Importer
 from lustack.sync.leadership import FileLease, Leadership, Lease, ToozLease
@@ -132,6 +132,7 @@ class Daemon:
                 self,
                 self.on_closed,
                 self.on_trouble,
+                self.stop.set,
             )
         )
         self.fences = Fences(world.settings, world.policies)
@@ -146,7 +147,11 @@ class Daemon:
         return self.compared.comparisons
 
     def run(self) -> None:
-        """Works until `stop` is set."""
+        """Works until `stop` is set.
+
+        Raises:
+            EngineFailedError: a part of it failed.
+        """
         world = self.world
         background = Background(world.settings, world.policies, world.sink, world.clock)
         reporter = Reporter(
@@ -177,6 +182,8 @@ class Daemon:
             for thread in threads:
                 thread.join()
             reporter.report("stopped")
+        if self.engine.failure is not None:
+            raise EngineFailedError(self.engine.failure)
 
     def _compare_forever(self) -> None:
         wait_s = _FIRST_WAIT_S

@@ -110,6 +110,8 @@ def test_temporary_files_are_left_out_and_leave_no_deletion(playground, see, lef
     path = playground.write("x.tmp")
     playground.put("swift.tmp", b"", T0)
     assert shown(see("x.tmp", "swift.tmp")) == {"swift.tmp": True}
+    playground.write("file")
+    assert shown(see("file/x.tmp")) == {"file/x.tmp": False}
     path.unlink()
     assert see("x.tmp").rows == []
     assert shown(see("x.tmp")) == {"x.tmp": False}

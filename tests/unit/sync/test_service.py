@@ -17,13 +17,14 @@ from tests.unit.sync.sinks.test_rings import swift_dir
 
 from lustack.mapping.names import RelPath
 from lustack.sync import service, status
-from lustack.sync.errors import DeviceMissingError
+from lustack.sync.errors import DeviceMissingError, EngineFailedError
 from lustack.sync.events import NameChanged
 from lustack.sync.metrics import Metrics
 from lustack.sync.service import Daemon, Rarely
 from lustack.sync.sources.choose import Choice
 from lustack.sync.sources.fake import FakeSource
 from lustack.sync.sources.protocol import Guarantees
+from lustack.sync.sources.roots import Root
 from lustack.sync.world import World
 
 __all__ = ("swift_conf", "swift_dir")
@@ -338,3 +339,24 @@ def test_closed_files_are_not_hashed_where_the_operator_does_not_want_it(playgro
         chooser.happen(NameChanged(RelPath(b"a/c/a")))
         wait_for(lambda: daemon.engine.board.counts.rows)
         assert len(daemon.backlog) == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_part_that_fails_ends_all_of_it(playground, world, chooser):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    daemon = Daemon(world, threading.Event(), Metrics(), choose=chooser)
+    daemon.engine._sender._count = fail
+    playground.write("x")
+    source = chooser("fake", POLICY.device, [Root(str(playground.root))]).source
+    read = source.read
+
+    def read_more(timeout_s):
+        if not source.events:
+            source.happen(NameChanged(RelPath(b"a/c/x")))
+        return read(timeout_s)
+
+    source.read = read_more
+    with pytest.raises(EngineFailedError, match=r"all of it ends: ZeroDivisionError\(\)"):
+        daemon.run()
