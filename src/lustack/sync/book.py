@@ -23,8 +23,9 @@ DAEMON = "daemon"
 TREE = Scope(owner=DAEMON)
 """Everything: the job of the comparisons of everything."""
 
-LOST, OVERLOAD, CONTAINER, GONE = "lost", "overload", "container", "gone"
-"""Why: a source has lost events; memory ran short; a container is not known to Swift; its directory may be gone."""
+LOST, OVERLOAD, CONTAINER, GONE, MOVED = "lost", "overload", "container", "gone", "moved"
+"""Why: a source has lost events; memory ran short; a container is not known to Swift; its directory may be gone; a
+directory has another name."""
 
 _MOST_OF_CONTAINER = 1000
 _MOST = 5000

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from lustack.mapping import layout
 from lustack.sync import fence
 from lustack.sync.address import OWNER, address_of, scope_of
+from lustack.sync.book import CONTAINER, GONE, MOVED
 from lustack.sync.dirty import DIRECTORY, FILE, NEW, SHIFT, Container, Dirty
 from lustack.sync.events import Event, NameChanged, TreeChanged, TreeMoved
 from lustack.sync.sinks.protocol import ContainerKey
@@ -92,7 +93,7 @@ class Intake:
             if event.is_directory and path:
                 # The directory of an account or a container came, went, or was changed.
                 scope = Scope(where.account, where.container, owner=OWNER)
-                taken.jobs.append(Job(scope, "container" if event.is_new else "gone"))
+                taken.jobs.append(Job(scope, CONTAINER if event.is_new else GONE))
             return self._nowhere, slash
         container = self._dirty.container(self._policy_index, where.key)
         if where.start == slash + 1:
@@ -110,7 +111,7 @@ class Intake:
             taken.nonces.append(nonce)
 
     def _take_tree(self, event: TreeChanged | TreeMoved, base: int, now_s: float, taken: Taken) -> None:
-        why = "changed" if isinstance(event, TreeChanged) else "moved"
+        why = "changed" if isinstance(event, TreeChanged) else MOVED
         for path in event:
             scope = scope_of(path)
             if scope is None:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import enum
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from lustack.errors import LustackError
 from lustack.sync.board import MOST_ROWS, Board
-from lustack.sync.book import CONTAINER, GONE, Entry
+from lustack.sync.book import CONTAINER, GONE, MOVED, Entry
 from lustack.sync.device import Device, open_device
 from lustack.sync.errors import DeviceMissingError, StoppedError
 from lustack.sync.reconcile import Tools
@@ -115,6 +116,9 @@ class Runner:
         if outcome is not None:
             return outcome
         settings = replace(self.settings, batch_rows=min(MOST_ROWS, self.settings.batch_rows))
+        if entry.why in (GONE, MOVED):
+            # Somebody was seen to take the directory away, so that it is missing is no reason to wait for a human.
+            settings = replace(settings, missing_rows=sys.maxsize)
         survey = Survey(settings, self.policies, self.state, tools)
         report = survey.run(entry.scope, Options(jobs=KeptJobs(self.state)))
         self._tell(report)

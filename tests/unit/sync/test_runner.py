@@ -160,11 +160,24 @@ def test_what_a_human_must_decide_is_told_and_not_tried_again(steps, playground)
     steps.work()
     steps.runner.settings = replace(steps.runner.settings, missing_rows=1)
     shutil.rmtree(playground.container)
-    steps.happen(directory("a/c"))
+    steps.happen(TreeChanged(RelPath(b"a/c")))
     steps.work()
     assert [type(each) for each in steps.trouble] == [MassDeletionError]
     assert playground.state.jobs("events") == []
     assert len(playground.listed()) == 3
+
+
+@pytest.mark.parametrize("event", [directory("a/c"), TreeMoved(RelPath(b"a/c"), RelPath(b"a/new"))])
+def test_whoever_is_seen_to_take_a_container_away_needs_nobody_to_confirm_it(steps, playground, event):
+    for number in range(3):
+        playground.write(str(number))
+    steps.happen(TreeChanged(RelPath(b"a/c")))
+    steps.work()
+    steps.runner.settings = replace(steps.runner.settings, missing_rows=1)
+    playground.container.rename(playground.root / "a" / "new")
+    steps.happen(event)
+    steps.work()
+    assert (playground.listed(), steps.trouble) == ([], [])
 
 
 def test_a_job_that_was_stopped_goes_on_later(steps, playground):
