@@ -141,17 +141,23 @@ class Relook:
 
     def _judge(self, device: Device, locator: Locator | None, suspect: Suspect, listed: ListedRow | None) -> Judged:
         name, now_ns = suspect.row.name, self._clock.now_ns()
-        wanted = (
-            None if locator is None else device.observer_of(*suspect.key).observe(name, locator.places(name), now_ns)
-        )
+        looked = replace(suspect, looks=suspect.looks + 1)
+        again = Verdict.AGAIN if looked.looks < _MOST_LOOKS else Verdict.MOVING
+        try:
+            wanted = None
+            if locator is not None:
+                wanted = device.observer_of(*suspect.key).observe(name, locator.places(name), now_ns)
+        except OSError:
+            # What cannot be looked at is neither right nor wrong.
+            return Judged(again, looked, listed)
         action = plan.decide(Seen.ABSENT if wanted is None else Seen.PRESENT, wanted, listed, now_ns)
         row = plan.delete(name, now_ns) if wanted is None else plan.put(name, wanted, now_ns)
-        judged = replace(suspect, row=row, looks=suspect.looks + 1)
+        judged = replace(looked, row=row)
         if action is Action.NOTHING:
             return Judged(Verdict.TRUE, judged, listed)
         if action is not Action.LEAVE and is_same_but_for_time(row, suspect.row):
             return Judged(Verdict.DRIFT, judged, listed)
-        return Judged(Verdict.AGAIN if judged.looks < _MOST_LOOKS else Verdict.MOVING, judged, listed)
+        return Judged(again, judged, listed)
 
 
 def is_same_but_for_time(one: SentRow, other: SentRow) -> bool:

@@ -243,14 +243,31 @@ class Fsck:
         due.sort(key=lambda each: (each.device, each.key))
         for (path, _), group in groupby(due, key=lambda each: (each.device, each.key)):
             suspects = list(group)
-            try:
-                with open_device(path, self._excluded) as device:
-                    self._conclude(list(self._relook.judge(device, suspects)))
-            except (ContainerGoneError, DeviceMissingError, OSError):
-                # Nothing is drift that cannot be looked at; the survey says what could not be read.
-                pass
+            # Nothing is drift that cannot be looked at; the survey says what could not be read.
+            with suppress(ContainerGoneError, DeviceMissingError, OSError):
+                self._judge(path, suspects)
             for suspect in suspects:
                 del self._due_s[suspect]
+
+    def _judge(self, path: str, suspects: list[Suspect]) -> None:
+        with open_device(path, self._excluded) as device:
+            trusted = self._trusted(device, suspects)
+            if trusted:
+                self._conclude(list(self._relook.judge(device, trusted)))
+
+    def _trusted(self, device: Device, suspects: list[Suspect]) -> list[Suspect]:
+        """Those whose file may be believed to be gone if it is: a lost mount or directory is no drift of its files."""
+        settings = self._world.settings
+        paths = {os.path.join(settings.devices, policy.device): policy.index for policy in self._world.policies}
+        known = self._world.state.device(paths[device.path])
+        if device.mark is None or known not in (None, device.mark):
+            return []
+        directory = device.open_container(*suspects[0].key)
+        if directory is None:
+            # The survey has let these pass: their directory was missing then, or the file alone.
+            return [suspect for suspect in suspects if suspect.row.is_deleted]
+        directory.close()
+        return suspects
 
     def _conclude(self, judged: list[Judged]) -> None:
         for each in judged:

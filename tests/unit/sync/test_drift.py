@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from tests.listings import KEY
 
 from lustack.sync import drift
 from lustack.sync.drift import Relook, Rows, Suspect, Verdict
+from lustack.sync.locate import Locator
 from lustack.sync.plan import ListedRow, Wanted, delete, put
 from lustack.sync.problems import Kind
 from lustack.sync.sinks.fake import FakeContainer
@@ -103,6 +105,21 @@ def test_a_file_that_changed_is_looked_at_again_but_not_for_ever(playground):
         suspect = judged.suspect
         verdicts.append(judged.verdict)
     assert verdicts == [Verdict.AGAIN] * 4 + [Verdict.MOVING]
+
+
+def test_a_file_that_cannot_be_looked_at_is_no_drift(playground, monkeypatch):
+    playground.write("o")
+    playground.write("p")
+    suspects = [suspect_of(playground, "o"), suspect_of(playground, "p")]
+    places = Locator.places
+
+    def fail(self, name):
+        if name == "o":
+            raise OSError(errno.EIO, "broken")
+        return places(self, name)
+
+    monkeypatch.setattr(Locator, "places", fail)
+    assert [each.verdict for each in judge(playground, *suspects)] == [Verdict.AGAIN, Verdict.DRIFT]
 
 
 def test_a_row_that_is_newer_than_the_look_is_none_of_ours(playground):

@@ -187,6 +187,30 @@ def test_a_missing_directory_and_its_rows_are_found(playground):
     assert found(playground) == [("container-without-directory", "a/c", False), ("extra-row", "a/c/gone", False)]
 
 
+@pytest.mark.parametrize("loss", ["mount", "directory"])
+def test_what_vanishes_during_a_check_is_not_believed_to_be_gone(playground, loss):
+    """The file system is gone, or much of it: nothing is drift, and no row is deleted."""
+    for number in range(5):
+        playground.write(f"{number}", b"new")
+        give_row(playground, f"{number}")
+    playground.state.set_device(POLICY.index, (playground.root / ".lustack").stat().st_ino)
+
+    class Unmounter(Ear):
+        def on_progress(self, where, names):
+            lost = playground.root if loss == "mount" else playground.container
+            if lost.exists():
+                lost.rename(playground.base / "lost")
+                playground.container.parent.mkdir(parents=True, exist_ok=True)
+                if loss == "mount":
+                    playground.container.mkdir()
+                    (playground.root / ".lustack").mkdir()
+
+    ear = Unmounter()
+    check(playground, Scope("a"), ear=ear, repair=True, settle_s=0.01)
+    assert ear.problems == []
+    assert len(playground.listed()) == 5
+
+
 def test_a_device_that_is_missing_is_said(playground):
     shutil.rmtree(playground.root)
     progress = check(playground)
