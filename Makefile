@@ -16,7 +16,7 @@ BIN := .venv/bin
 TOX := $(BIN)/tox run --quiet
 SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
 
-.PHONY: help lustre run demo test test-all lint unit functional coverage long soak torture dev install clean
+.PHONY: help lustre run demo test test-all lint unit cinder functional volumes coverage long soak torture dev install clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,12 @@ unit: .venv/.ready-test  ## the quick tests
 
 functional: .venv/.ready-test  ## the tests with real servers
 	@$(TOX) -e functional </dev/null
+
+cinder: .venv/.ready-volumes  ## the tests of the driver of volumes, on real files
+	@$(TOX) -e cinder </dev/null
+
+volumes: .venv/.ready-volumes  ## the driver of volumes in a real Cinder
+	@$(TOX) -e volumes </dev/null
 
 coverage: .venv/.ready-test  ## every line and branch was reached by the quick tests
 	@$(TOX) -e coverage </dev/null

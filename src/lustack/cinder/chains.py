@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the driver that knows the files of a volume: reading and writing its record, its format, its chain.
+
+Rule 1: a record appears whole or not at all, and is durable before what it replaces is removed.
+Rule 2: formats are recorded with the volume in Cinder: `format` of the active file (what Nova is told), and
+    `base_format` of the bottom of the chain from the first snapshot on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from oslo_concurrency import processutils
+
+from lustack.cinder import keys, record
+from lustack.cinder.errors import UnknownFormatError
+from lustack.cinder.files import VolumeFiles
+from lustack.cinder.images import Image, Images, Layer
+
+
+class ChainMixin:
+    """Reads and writes what is recorded of volumes; a part of `LustreDriver`."""
+
+    # What the other parts of the driver provide.
+    _execute: Any
+    _execute_as_root: bool
+    _images: Images
+    _secure_permissions: bool
+    _get_mount_point_for_share: Any
+
+    def _run(self, *command: str, **options: Any) -> tuple[str, str]:
+        """Run a command as the configuration says: as root, or as the service's own user."""
+        out: tuple[str, str] = self._execute(*command, run_as_root=self._execute_as_root, **options)
+        return out
+
+    def _files(self, volume: Any) -> VolumeFiles:
+        """What is known of a volume's files.
+
+        Raises:
+            CorruptRecordError: its record cannot be read.
+            UnknownFormatError: nobody recorded its format.
+        """
+        directory = self._get_mount_point_for_share(volume.provider_location)
+        found = self._read_record(os.path.join(directory, volume.name + record.SUFFIX), volume.name)
+        with volume.obj_as_admin():
+            metadata = dict(volume.admin_metadata or {})
+        bottom_format = metadata.get("base_format") or metadata.get("format")
+        if bottom_format is None:
+            raise UnknownFormatError(volume.id)
+        return VolumeFiles(directory, volume.name, found, bottom_format)
+
+    def _read_record(self, path: str, volume_name: str) -> record.Record | None:
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            text, _ = self._run("dd", f"if={path}", "status=none")
+        return record.parse(text, path, volume_name)
+
+    def _write_record(self, files: VolumeFiles, new: record.Record) -> VolumeFiles:
+        """Replace the record of a volume; returns the files as they are known now."""
+        path = files.record_path
+        temporary = f"{path}.new"
+        self._run("dd", f"of={temporary}", "conv=fsync", "status=none", process_input=new.render())
+        self._set_rw_permissions(temporary)
+        self._run("mv", "-f", "-T", temporary, path)
+        # On Lustre a rename is durable when its file is synced after it. Source: measured, see lustack.posix.atomic.
+        self._run("dd", "if=/dev/null", f"of={path}", "conv=notrunc,fsync", "oflag=append", "status=none")
+        return VolumeFiles(files.directory, files.name, new, files.bottom_format)
+
+    def _set_formats(self, volume: Any, **formats: str) -> None:
+        """Record formats with a volume: `format` of the active file, `base_format` of the bottom."""
+        with volume.obj_as_admin():
+            known = volume.admin_metadata
+            if any(known.get(key) != value for key, value in formats.items()):
+                known.update(formats)
+                volume.admin_metadata = known
+                volume.save()
+
+    def _find_layers(self, files: VolumeFiles, name: str) -> list[Layer]:
+        return self._images.inspect(files.path(name), files.find_format(name), files.name)
+
+    @contextlib.contextmanager
+    def _opened(self, volume: Any, files: VolumeFiles, name: str) -> Iterator[Image]:
+        """A file of a volume, with its passphrase for as long as it is needed."""
+        with keys.passphrase_file(volume.obj_context, volume.encryption_key_id) as key:
+            depth = len(self._find_layers(files, name)) - 1 if key else 0
+            yield files.image(name, key, depth)
+
+    def _list_own_files(self, directory: str, volume_name: str) -> list[str]:
+        """The names of all files of a volume that exist, recorded or not."""
+        # Names of other volumes begin otherwise, and a pattern keeps the answer short.
+        pattern = re.sub(r"([\[\]*?])", r"[\1]", volume_name)
+        out, _ = self._run(
+            "find", directory, "-maxdepth", "1", "-type", "f", "-name", f"{pattern}*", "-printf", "%f\\n"
+        )
+        return [name for name in out.splitlines() if record.is_own_file(name, volume_name)]
+
+    def _set_rw_permissions(self, path: str) -> None:
+        """Let those use a file who may: the service's user and group, or everybody (nas_secure_file_permissions)."""
+        self._run("chmod", "660" if self._secure_permissions else "ugo+rw", path)
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self._run("stat", "-c", "%s", path)
+        except processutils.ProcessExecutionError:
+            return False
+        return True

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the driver that fills volumes: from other volumes, from snapshots, from images, and back to images.
+
+Rule 1: the format of a copy is that of its own type, and is recorded; its size is its own, whatever the source's.
+Rule 2: nothing is copied twice: a volume from a snapshot is not made first and then overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from cinder import exception
+from cinder.image import image_utils
+from cinder.objects import fields
+from cinder.objects import snapshot as snapshot_objects
+from cinder.volume import volume_utils
+
+from lustack.cinder import keys
+from lustack.cinder.images import GIB, Image
+from lustack.cinder.snapshots import SnapshotMixin
+from lustack.cinder.specs import VolumeSpec
+
+_CLONABLE: Final = ("available", "in-use", "backing-up", "downloading")
+_SNAPSHOT_USABLE: Final = ("available", "backing-up", "restoring")
+
+
+class CopyMixin(SnapshotMixin):
+    """Copies between volumes, snapshots and images; a part of `LustreDriver`."""
+
+    # What the other parts of the driver provide.
+    configuration: Any
+    _find_share: Any
+    _spec: Any
+    local_path: Any
+    # How a snapshot is made in the database.
+    _new_snapshot: Any = snapshot_objects.Snapshot
+
+    def _create_cloned_volume(self, volume: Any, src_vref: Any, context: Any) -> dict[str, str]:
+        self._validate_state(src_vref.status, _CLONABLE, obj_description="source volume")
+        self._ensure_share_mounted(src_vref.provider_location)
+        if self._is_volume_attached(src_vref):
+            with self._frozen(src_vref, volume, context) as snapshot:
+                return self._create_from(volume, src_vref, self._find_frozen(snapshot))
+        return self._create_from(volume, src_vref, self._files(src_vref).active)
+
+    @contextlib.contextmanager
+    def _frozen(self, source: Any, volume: Any, context: Any) -> Iterator[Any]:
+        """A snapshot of a volume that a guest is writing to, for as long as it is copied."""
+        snapshot = self._new_snapshot(
+            context=context,
+            volume_id=source.id,
+            user_id=context.user_id,
+            project_id=context.project_id,
+            status=fields.SnapshotStatus.CREATING,
+            progress="0%",
+            volume_size=source.size,
+            # Cinder's API hides what begins so.
+            display_name=f"tmp-snap-{volume.id}",
+            volume_type_id=source.volume_type_id,
+            encryption_key_id=source.encryption_key_id,
+        )
+        snapshot.create()
+        self._create_snapshot(snapshot)
+        try:
+            yield snapshot
+        finally:
+            snapshot.status = fields.SnapshotStatus.DELETING
+            snapshot.context = context.elevated()
+            snapshot.save()
+            self._delete_snapshot(snapshot)
+            snapshot.destroy()
+
+    def _create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> dict[str, str]:
+        self._validate_state(
+            snapshot.status, _SNAPSHOT_USABLE, obj_description="snapshot", invalid_exc=exception.InvalidSnapshot
+        )
+        self._ensure_share_mounted(snapshot.volume.provider_location)
+        return self._create_from(volume, snapshot.volume, self._find_frozen(snapshot))
+
+    def _find_frozen(self, snapshot: Any) -> str:
+        """The file that holds what a snapshot saw.
+
+        Raises:
+            InvalidSnapshot: nothing is recorded of it.
+        """
+        files = self._files(snapshot.volume)
+        name = files.recorded.snapshots.get(snapshot.id)
+        backing = self._find_layers(files, name)[0].backing if name else None
+        if backing is None:
+            raise exception.InvalidSnapshot(
+                f"snapshot {snapshot.id} is not recorded with its volume: {files.record_path}"
+            )
+        return backing
+
+    def _create_from(self, volume: Any, source: Any, name: str) -> dict[str, str]:
+        """Make a volume with the bytes of another volume's file."""
+        volume.provider_location = self._find_share(volume)
+        self._ensure_share_mounted(volume.provider_location)
+        spec: VolumeSpec = self._spec(volume)
+        path = self.local_path(volume)
+        self._images.place(path, spec)
+        with (
+            self._opened(source, self._files(source), name) as original,
+            keys.passphrase_file(volume.obj_context, volume.encryption_key_id) as key,
+        ):
+            copy = Image(path, spec.image_format, key)
+            self._images.copy(original, copy, keys.find_cipher(volume))
+            self._fit(copy, volume, spec, source.size)
+        self._set_rw_permissions(path)
+        self._set_formats(volume, format=spec.image_format)
+        return {"provider_location": volume.provider_location}
+
+    def _fit(self, image: Image, volume: Any, spec: VolumeSpec, copied_gib: int) -> None:
+        """Give a copy the size of its volume, and the room that its type reserves."""
+        if spec.is_thick or volume.size != copied_gib:
+            self._images.resize(image, volume.size, is_thick=spec.is_thick)
+
+    def _copy_image_to_volume(
+        self, context: Any, volume: Any, image_service: Any, image_id: str, *, disable_sparse: bool
+    ) -> None:
+        """Write an image of Glance into a volume that was just made.
+
+        Raises:
+            ImageUnacceptable: it does not fit, or is not what it says.
+        """
+        self._ensure_share_mounted(volume.provider_location)
+        files = self._files(volume)
+        image_utils.fetch_to_volume_format(
+            context,
+            image_service,
+            image_id,
+            files.path(files.active),
+            files.bottom_format,
+            self.configuration.volume_dd_blocksize,
+            size=volume.size,
+            run_as_root=self._execute_as_root,
+            disable_sparse=disable_sparse,
+        )
+        spec: VolumeSpec = self._spec(volume)
+        self._images.resize(files.image(files.active), volume.size, is_thick=spec.is_thick)
+        size_bytes = self._find_layers(files, files.active)[0].size_bytes
+        if size_bytes != volume.size * GIB:
+            reason = f"the volume has {size_bytes} bytes instead of {volume.size} GiB"
+            raise exception.ImageUnacceptable(image_id=image_id, reason=reason)
+        self._set_rw_permissions(files.path(files.active))
+
+    def _copy_volume_to_image(
+        self, context: Any, volume: Any, image_service: Any, image_meta: dict[str, Any], store_id: str | None = None
+    ) -> None:
+        """Upload what a guest sees to Glance, in the format that was asked for."""
+        self._ensure_share_mounted(volume.provider_location)
+        files = self._files(volume)
+        wanted = image_utils.fixup_disk_format(image_meta["disk_format"])
+        is_plain = files.find_format(files.active) == "raw"
+        if is_plain and wanted == "raw":
+            self._upload(context, volume, image_service, image_meta, files.path(files.active))
+            return
+        image_utils.check_image_conversion_disable(image_meta["disk_format"], "raw", image_meta["id"], upload=True)
+        with image_utils.temporary_file(prefix=f"{volume.id}.upload.", suffix=".img") as temporary:
+            with self._opened(volume, files, files.active) as image:
+                self._images.copy(image, Image(temporary, wanted))
+            self._upload(context, volume, image_service, image_meta, temporary)
+
+    def _upload(self, context: Any, volume: Any, image_service: Any, image_meta: dict[str, Any], path: str) -> None:
+        volume_utils.upload_volume(
+            context,
+            image_service,
+            image_meta,
+            path,
+            volume,
+            volume_format=image_meta["disk_format"],
+            run_as_root=self._execute_as_root,
+        )

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong with a volume beyond what Cinder has a name for.
+
+Rule 1: nothing of this leaves the driver; `faults.py` turns it into Cinder's own errors.
+"""
+
+from __future__ import annotations
+
+from lustack.errors import LustackError
+
+
+class VolumeError(LustackError):
+    """A volume, or what is recorded of it, is not as it must be."""
+
+
+class CorruptRecordError(VolumeError):
+    """The record of a volume's snapshots cannot be read; it is left as it is.
+
+    Attributes:
+        path: the record.
+        why: what is wrong.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be understood: {self.why}; nothing was changed"
+
+
+class UnknownFormatError(VolumeError):
+    """Nobody recorded the format of a volume, and it is never guessed.
+
+    Attributes:
+        volume: the volume's id.
+    """
+
+    def __init__(self, volume: str) -> None:
+        super().__init__(volume)
+        self.volume = volume
+
+    def __str__(self) -> str:
+        return (
+            f"the format of volume {self.volume} is not recorded; unmanage it and manage it "
+            "again, which looks at the file and records what it finds"
+        )
+
+
+class ForeignBackingError(VolumeError):
+    """A volume's file is backed by a file that is not of the same volume.
+
+    Attributes:
+        path: the volume's file.
+        backing: what its header names.
+    """
+
+    def __init__(self, path: str, backing: str) -> None:
+        super().__init__(path, backing)
+        self.path = path
+        self.backing = backing
+
+    def __str__(self) -> str:
+        return f"{self.path} is backed by {self.backing!r}, which is no file of this volume: refused"
+
+
+class SpecError(VolumeError):
+    """An extra spec of a volume type says something impossible.
+
+    Attributes:
+        key: the extra spec.
+        value: what was found.
+        allowed: what would be accepted.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(key, value, allowed)
+        self.key = key
+        self.value = value
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"the extra spec {self.key} = {self.value!r} of the volume type must be {self.allowed}"
+
+
+class UnknownShareError(VolumeError):
+    """A volume lies on a share that is not configured.
+
+    Attributes:
+        share: where the volume lies, as it is recorded.
+        configured: the shares that are.
+    """
+
+    def __init__(self, share: str, configured: list[str]) -> None:
+        super().__init__(share, configured)
+        self.share = share
+        self.configured = configured
+
+    def __str__(self) -> str:
+        return f"the share {self.share!r} is not configured; configured are: {', '.join(self.configured) or 'none'}"

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done to the files of volumes: qemu-img, and the few commands beside it.
+
+Rule 1: every command is told the format of every file. A guest can write a qcow2 header into its raw volume, and
+    whoever guesses then reads what that header names (CVE-2024-32498).
+Rule 2: a file is removed only when nothing refers to it any more.
+Rule 3: commands go through the runner that the driver hands over, which becomes root where the configuration says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lustack.cinder.errors import ForeignBackingError
+from lustack.cinder.record import is_own_file
+from lustack.cinder.specs import VolumeSpec
+
+GIB: Final = 1 << 30
+_KEY_ID: Final = "key"
+# How many requests of a copy are under way at once, out of order. Source: qemu-img(1), -m and -W; 16 is its most.
+_COPY: Final = ("-m", "16", "-W")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A file of a chain.
+
+    Attributes:
+        name: its name in the directory of its volume.
+        image_format: what it is.
+        size_bytes: how much a guest sees.
+        backing: name of the file below it; None at the bottom.
+    """
+
+    name: str
+    image_format: str
+    size_bytes: int
+    backing: str | None
+
+
+@dataclass(frozen=True)
+class Image:
+    """A file to read from or write to.
+
+    Attributes:
+        path: where it is.
+        image_format: raw or qcow2.
+        key: file that holds its passphrase; None: not encrypted.
+        depth: how many files are below it, all with the same passphrase.
+    """
+
+    path: str
+    image_format: str
+    key: str | None = None
+    depth: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in its directory."""
+        return os.path.basename(self.path)
+
+
+class Images:
+    """Makes, copies and changes files of volumes."""
+
+    def __init__(self, run: Callable[..., tuple[str, str]]) -> None:
+        self._run = run
+
+    def inspect(self, path: str, image_format: str, volume_name: str) -> list[Layer]:
+        """The chain of a file, itself first.
+
+        Args:
+            path: the file.
+            image_format: what it is.
+            volume_name: every file of the chain must be one of this volume's.
+
+        Raises:
+            ForeignBackingError: one is not.
+            ProcessExecutionError: there is no such image.
+        """
+        chain = () if image_format == "raw" else ("--backing-chain",)
+        out, _ = self._run("qemu-img", "info", "-U", "--output=json", *chain, "-f", image_format, path)
+        found = json.loads(out)
+        layers = [_parse_layer(each) for each in (found if isinstance(found, list) else [found])]
+        for layer in layers:
+            if layer.backing is not None and not is_own_file(layer.backing, volume_name):
+                raise ForeignBackingError(path, layer.backing)
+        return [
+            Layer(each.name, each.image_format, each.size_bytes, each.backing and os.path.basename(each.backing))
+            for each in layers
+        ]
+
+    def place(self, path: str, spec: VolumeSpec) -> None:
+        """Make the empty file where the type wants it; without wishes nothing is done."""
+        if spec.layout:
+            self._run("lfs", "setstripe", *spec.layout, path)
+        if spec.project is not None:
+            if not spec.layout:
+                self._run("truncate", "-s", "0", path)
+            self._run("lfs", "project", "-p", str(spec.project), path)
+
+    def create(
+        self, image: Image, size_gib: int, *, is_thick: bool = False, cipher: dict[str, str] | None = None
+    ) -> None:
+        """Make an empty volume.
+
+        Args:
+            image: what it will be.
+            size_gib: how much a guest sees.
+            is_thick: reserve room for all of it.
+            cipher: how it is encrypted, when it has a key.
+        """
+        if image.image_format == "raw":
+            command = ("fallocate", "-l") if is_thick else ("truncate", "-s")
+            self._run(*command, f"{size_gib}G", image.path)
+            return
+        secret, options = _render_target(image, cipher)
+        self._run("qemu-img", "create", "-q", "-f", "qcow2", *secret, *options, image.path, f"{size_gib}G")
+
+    def create_overlay(self, image: Image, below: Image, size_gib: int, cipher: dict[str, str] | None = None) -> None:
+        """Make a file that records what changes from now on.
+
+        Args:
+            image: the new file.
+            below: the file that it is backed by; it is not opened, since a guest may be writing to it.
+            size_gib: how much a guest sees.
+            cipher: how it is encrypted, when it has a key.
+        """
+        secret, options = _render_target(image, cipher)
+        backing = ("-u", "-b", below.name, "-F", below.image_format)
+        self._run("qemu-img", "create", "-q", "-f", "qcow2", *secret, *options, *backing, image.path, f"{size_gib}G")
+
+    def copy(self, source: Image, target: Image, cipher: dict[str, str] | None = None) -> None:
+        """Copy what a guest sees in one image to another, which is made anew; holes stay holes."""
+        if source.image_format == target.image_format == "raw":
+            self._run("cp", "--sparse=auto", "--reflink=auto", source.path, target.path)
+            return
+        secret, options = _render_target(target, cipher)
+        command = ("qemu-img", "convert", "-q", *_COPY, "-U", "-O", target.image_format, *secret, *options)
+        self._run(*command, *_render_source(source), target.path)
+
+    def resize(self, image: Image, size_gib: int, *, is_thick: bool = False) -> None:
+        """Make an image larger."""
+        if image.image_format == "raw":
+            command = ("fallocate", "-l") if is_thick else ("truncate", "-s")
+            self._run(*command, f"{size_gib}G", image.path)
+            return
+        self._run("qemu-img", "resize", "-q", *_render_source(image), f"{size_gib}G")
+
+    def commit(self, image: Image) -> None:
+        """Write what a file holds into the file below it; both stay, and both chains read the same afterwards."""
+        self._run("qemu-img", "commit", "-q", "-d", *_render_source(image))
+
+    def rebase(self, image: Image, below: Image) -> None:
+        """Say that a file is backed by another one, which must read the same."""
+        command = ("qemu-img", "rebase", "-q", "-u", "-b", below.name, "-F", below.image_format)
+        self._run(*command, *_render_source(Image(image.path, image.image_format, image.key)))
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove files; those that are not there are fine."""
+        if paths:
+            self._run("rm", "-f", "--", *paths)
+
+
+def _parse_layer(found: dict[str, Any]) -> Layer:
+    return Layer(
+        os.path.basename(found["filename"]),
+        found["format"],
+        int(found["virtual-size"]),
+        found.get("backing-filename"),
+    )
+
+
+def _render_secret(name: str, path: str) -> tuple[str, str]:
+    return ("--object", f"secret,id={name},format=raw,file={path}")
+
+
+def _render_source(image: Image) -> tuple[str, ...]:
+    """An image that is opened, with its key, as arguments of qemu-img."""
+    if image.key is None:
+        return ("-f", image.image_format, image.path)
+    options = [f"driver={image.image_format}", "file.filename=" + image.path.replace(",", ",,")]
+    options += [f"{'backing.' * level}encrypt.key-secret={_KEY_ID}" for level in range(image.depth + 1)]
+    return (*_render_secret(_KEY_ID, image.key), "--image-opts", ",".join(options))
+
+
+def _render_target(image: Image, cipher: dict[str, str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """An image that is made, as the secret and the options of qemu-img."""
+    if image.key is None:
+        return (), ()
+    options = ["encrypt.format=luks", "encrypt.key-secret=new"]
+    for option, name in (("cipher-alg", "cipher_alg"), ("cipher-mode", "cipher_mode"), ("ivgen-alg", "ivgen_alg")):
+        options += [f"encrypt.{option}={(cipher or {})[name]}"] if cipher else []
+    return _render_secret("new", image.key), ("-o", ",".join(options))

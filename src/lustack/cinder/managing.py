@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the driver that takes over files that exist, gives volumes back as files, and moves volumes.
+
+Rule 1: only here is a format found out by looking, since nobody recorded it; Cinder's inspector looks, and what it
+    thinks unsafe is refused. It is recorded at once.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from cinder import exception
+from cinder.image import image_utils
+from oslo_config import cfg
+
+from lustack.cinder.chains import ChainMixin
+from lustack.cinder.record import SUFFIX
+from lustack.cinder.shares import ConfiguredShare
+from lustack.cinder.specs import PLACING
+
+
+class ManagingMixin(ChainMixin):
+    """Manages, unmanages and moves volumes; a part of `LustreDriver`."""
+
+    # What the other parts of the driver provide.
+    _known: dict[str, ConfiguredShare]
+    _mounted_shares: list[str]
+    _ensure_share_mounted: Any
+    _is_volume_attached: Any
+    _spec: Any
+
+    def _find_reference(self, reference: dict[str, str]) -> tuple[str, str]:
+        """The share and the path of a file that an administrator names as `SHARE/NAME`.
+
+        Raises:
+            ManageExistingInvalidReference: there is no such file; says how one is named.
+        """
+        source = reference.get("source-name", "")
+        for address in self._known:
+            if source.startswith(address + "/"):
+                self._ensure_share_mounted(address)
+                path = os.path.join(self._get_mount_point_for_share(address), source[len(address) + 1 :])
+                if "/" not in source[len(address) + 1 :] and self._is_plain_file(path):
+                    return address, path
+        reason = (
+            f"`source-name` must be a share, a slash, and a file directly in it; the shares are {sorted(self._known)}"
+        )
+        raise exception.ManageExistingInvalidReference(existing_ref=reference, reason=reason)
+
+    @staticmethod
+    def _is_plain_file(path: str) -> bool:
+        """Whether a path is a regular file; symbolic links are not followed."""
+        try:
+            return stat.S_ISREG(os.lstat(path).st_mode)
+        except OSError:
+            return False
+
+    def _look_at(self, reference: dict[str, str], path: str) -> tuple[str, int]:
+        """The format and the size, GiB, of a file that nobody recorded.
+
+        Raises:
+            ManageExistingInvalidReference: it cannot be a volume; says why.
+        """
+        try:
+            found = image_utils.qemu_img_info(path, run_as_root=self._execute_as_root)
+        except exception.Invalid as error:
+            reason = f"it is no image that is safe to use: {error}"
+            raise exception.ManageExistingInvalidReference(existing_ref=reference, reason=reason) from error
+        if found.backing_file or found.file_format not in {"raw", "qcow2"}:
+            reason = f"format {found.file_format}, backed by {found.backing_file}: only raw and qcow2 without are taken"
+            raise exception.ManageExistingInvalidReference(existing_ref=reference, reason=reason)
+        return found.file_format, -(-found.virtual_size // (1 << 30))
+
+    def _manage_existing(self, volume: Any, reference: dict[str, str]) -> dict[str, str]:
+        address, path = self._find_reference(reference)
+        image_format, _ = self._look_at(reference, path)
+        if volume.multiattach and image_format != "raw":
+            raise exception.ManageExistingInvalidReference(
+                existing_ref=reference, reason="multi-attach needs a raw file"
+            )
+        self._set_rw_permissions(path)
+        self._set_formats(volume, format=image_format)
+        # Last, since from now on it is a volume.
+        self._run("mv", "-n", "-T", path, os.path.join(os.path.dirname(path), volume.name))
+        return {"provider_location": address}
+
+    def _list_manageable(self, volumes: list[Any]) -> list[dict[str, Any]]:
+        """What lies in the shares, and whether it can be managed."""
+        known = {volume.name: volume for volume in volumes}
+        found = []
+        for address in self._mounted_shares:
+            directory = self._get_mount_point_for_share(address)
+            out, _ = self._run("find", directory, "-maxdepth", "1", "-type", "f", "-name", "*", "-printf", "%f\\n")
+            for name in sorted(out.splitlines()):
+                owner = next(
+                    (volume for key, volume in known.items() if name == key or name.startswith(key + ".")), None
+                )
+                if not name.startswith(".") and (owner is None or owner.name == name):
+                    found.append(self._describe(address, os.path.join(directory, name), owner))
+        return found
+
+    def _describe(self, address: str, path: str, owner: Any | None) -> dict[str, Any]:
+        reference = {"source-name": f"{address}/{os.path.basename(path)}"}
+        size_gib, reason = 0, None
+        if owner is not None:
+            size_gib, reason = owner.size, "it is a volume already"
+        else:
+            try:
+                _, size_gib = self._look_at(reference, path)
+            except exception.ManageExistingInvalidReference as error:
+                reason = str(error)
+        return {
+            "reference": reference,
+            "size": size_gib,
+            "safe_to_manage": reason is None,
+            "reason_not_safe": reason,
+            "cinder_id": owner.id if owner is not None else None,
+            "extra_info": None,
+        }
+
+    def _unmanage(self, volume: Any) -> None:
+        """Leave one plain file under the volume's name."""
+        self._ensure_share_mounted(volume.provider_location)
+        files = self._files(volume)
+        if files.record is None:
+            return
+        if files.active != files.name:
+            self._run("mv", "-f", "-T", files.path(files.active), files.path(files.name))
+        self._images.remove([files.path(files.name + SUFFIX)])
+
+    def _update_migrated(self, volume: Any, new_volume: Any, original_status: str) -> dict[str, str | None]:
+        """Give a copy that was made elsewhere the name of the volume that it replaces.
+
+        Returns:
+            What Cinder must record of the volume.
+        """
+        self._swap_formats(volume, new_volume)
+        location = new_volume.provider_location
+        kept = {"_name_id": new_volume._name_id or new_volume.id, "provider_location": location}  # noqa: SLF001
+        # In use, or on the same share, where the original still has its name: the copy keeps its own.
+        if original_status != "available" or location == volume.provider_location:
+            return kept
+        directory = self._get_mount_point_for_share(location)
+        name = cfg.CONF.volume_name_template % volume.id
+        target = os.path.join(directory, name)
+        if self._exists(target):
+            return kept
+        self._run("mv", "-n", "-T", os.path.join(directory, new_volume.name), target)
+        return {"_name_id": None, "provider_location": location}
+
+    @staticmethod
+    def _swap_formats(volume: Any, new_volume: Any) -> None:
+        """Cinder swaps what it has loaded of the two volumes, which is not always their formats."""
+        with volume.obj_as_admin(), new_volume.obj_as_admin():
+            old, new = dict(volume.admin_metadata), dict(new_volume.admin_metadata)
+            for target, formats in ((volume, new), (new_volume, old)):
+                rest = {key: value for key, value in target.admin_metadata.items() if "format" not in key}
+                target.admin_metadata = rest | {
+                    key: formats[key] for key in ("format", "base_format") if key in formats
+                }
+                target.save()
+
+    def _retype_in_place(self, volume: Any, new_type: Any, diff: dict[str, Any]) -> bool:
+        """Change what can be changed where the volume is; whether that was all."""
+        changed = {key for key, (old, new) in (diff.get("extra_specs") or {}).items() if old != new}
+        wanted = self._spec(volume, new_type.extra_specs or {})
+        files = self._files(volume)
+        # Where a file lies is decided when it is made.
+        if changed & PLACING or wanted.image_format != files.bottom_format:
+            return False
+        if wanted.is_thick and files.find_format(files.active) == "raw" and not self._is_volume_attached(volume):
+            self._images.resize(files.image(files.active), volume.size, is_thick=True)
+        return True

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the driver that knows shares: reading them, mounting them, seeing that they answer.
+
+Rule 1: no call to a share is made in the service's own thread before the share has answered to a child in time.
+Rule 2: a share that fails is said once, when it begins to fail and when it is well again; the others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cinder import exception
+from oslo_log import log as logging
+
+from lustack.brick.bounded import BoundedRunner
+from lustack.brick.client import LustreClient
+from lustack.brick.errors import BrickError, CommandError, UnfitMountError
+from lustack.cinder import shares as configured
+from lustack.cinder.errors import UnknownShareError
+from lustack.errors import ConfigurationError, LustackError
+
+LOG = logging.getLogger(__name__)
+
+# A share that answered so recently is not asked again.
+_FRESH_S: Final = 3.0
+_PROBE: Final = ".lustack-probe"
+_STAT_FIELDS: Final = 3
+
+
+class MountingMixin:
+    """Mounts shares and watches them; a part of `LustreDriver`."""
+
+    # What the other parts of the driver provide.
+    configuration: Any
+    shares: dict[str, str]
+    _mounted_shares: list[str]
+    _execute_as_root: bool
+    _remotefsclient: LustreClient
+    _runner: BoundedRunner
+
+    def _init_mounting(self) -> None:
+        self._known: dict[str, configured.ConfiguredShare] = {}
+        self._answered_s: dict[str, float] = {}
+        self._failing: dict[str, str] = {}
+
+    def _check_programs(self) -> None:
+        """Refuse to start without what every volume needs.
+
+        Raises:
+            VolumeDriverException: a program is missing; says which package has it.
+        """
+        path = os.environ.get("PATH", os.defpath) + ":/sbin:/usr/sbin"
+        for program, package in (("mount.lustre", "the Lustre client"), ("qemu-img", "qemu-utils or qemu-img")):
+            if shutil.which(program, path=path) is None:
+                raise exception.VolumeDriverException(message=f"{program} is not installed: install {package}")
+
+    def _load_shares_config(self, share_file: str | None = None) -> None:
+        """Read which shares there are; what cannot be understood changes nothing.
+
+        Raises:
+            ConfigurationError: the file is missing, empty or wrong; says what must change.
+        """
+        section = f"[{self.configuration.config_group}]"
+        host, directory = self.configuration.nas_host, self.configuration.nas_share_path
+        if host and directory:
+            lines: Sequence[str] = [f"{host}:{directory}"]
+            where, option = section, "nas_host and nas_share_path"
+        else:
+            where = self.configuration.lustre_shares_config
+            option = "lustre_shares_config"
+            lines = _read_lines(where, section)
+        found = configured.parse_lines(lines, where, option)
+        if not found:
+            raise ConfigurationError(section, option, where, "a file that names at least one share")
+        self._known = found
+        self.shares = {address: share.flags for address, share in found.items()}
+
+    def _ensure_shares_mounted(self) -> None:
+        """Mount what is configured; a share that cannot be is left out and said once."""
+        try:
+            self._load_shares_config()
+        except ConfigurationError as error:
+            if not self._known:
+                raise
+            self._say_failing("the list of shares", error)
+        mounted = []
+        for address in self._known:
+            try:
+                self._ensure_share_mounted(address)
+            except LustackError as error:
+                self._say_failing(address, error)
+            else:
+                mounted.append(address)
+                self._say_well(address)
+        self._mounted_shares = mounted
+
+    def _ensure_share_mounted(self, share: str) -> None:
+        """See that a share is mounted, fit for volumes, and answers.
+
+        Args:
+            share: its address, perhaps with servers of the past.
+
+        Raises:
+            UnknownShareError: it is not configured.
+            MountError: it cannot be mounted.
+            NoAnswerError: it does not answer in time.
+            UnfitMountError: it is mounted in a way that would lose data.
+        """
+        found = self._find_configured(share)
+        point = self._remotefsclient.get_mount_point(found.address)
+        if not self._remotefsclient.is_mounted(point):
+            self._answered_s.pop(point, None)
+            attempts = self.configuration.lustre_mount_attempts
+            self._remotefsclient.mount_patiently(found.address, found.flags.split(), attempts)
+        if time.monotonic() - self._answered_s.get(point, -_FRESH_S) < _FRESH_S:
+            return
+        is_new = point not in self._answered_s
+        self._ask(point)
+        if is_new:
+            self._check_fitness(found, point)
+        self._answered_s[point] = time.monotonic()
+
+    def _find_configured(self, location: str) -> configured.ConfiguredShare:
+        if not self._known:
+            self._load_shares_config()
+        try:
+            return configured.find(self._known, location)
+        except UnknownShareError:
+            self._load_shares_config()  # somebody may have added it since
+            return configured.find(self._known, location)
+
+    def _ask(self, point: str) -> tuple[int, int]:
+        """Total and free bytes of the file system of a mount point, from a child."""
+        limit_s = self.configuration.lustre_answer_timeout
+        out = self._runner.run(["stat", "-f", "-c", "%S %b %a", point], key=point, limit_s=limit_s)
+        block_bytes, blocks, free = (int(word) for word in out.split()[:_STAT_FIELDS])
+        return block_bytes * blocks, block_bytes * free
+
+    def _check_fitness(self, share: configured.ConfiguredShare, point: str) -> None:
+        """Make an image as a guest's qemu would: that needs the right to write, and locks."""
+        faults = self._remotefsclient.find_faults(share.address)
+        if faults:
+            raise UnfitMountError(share.address, "; ".join(faults))
+        probe = os.path.join(point, f"{_PROBE}.{os.uname().nodename}.{os.getpid()}")
+        limit_s = self.configuration.lustre_answer_timeout
+        for command in (["qemu-img", "create", "-q", "-f", "raw", probe, "64K"], ["rm", "-f", probe]):
+            try:
+                self._runner.run(command, key=point, limit_s=limit_s, as_root=self._execute_as_root)
+            except CommandError as error:
+                raise UnfitMountError(share.address, self._explain(error.message)) from error
+
+    def _explain(self, message: str) -> str:
+        if "lock" in message:
+            return f"qemu cannot lock files ({message.strip()}): mount with -o flock (lustre_mount_options)"
+        if "Read-only" in message:
+            return f"it is read-only ({message.strip()}): see lustre_mount_options and the servers"
+        if "Permission denied" in message or "Operation not permitted" in message:
+            who = "root (is root squashed?)" if self._execute_as_root else f"user {os.geteuid()}"
+            return (
+                f"{who} cannot write there ({message.strip()}): change the owner of the directory, or "
+                "nas_secure_file_operations (true: as the service's user, false: as root)"
+            )
+        return message.strip()
+
+    def _get_mount_point_for_share(self, path: str) -> str:
+        """The directory where a share is mounted, whatever servers its address names."""
+        return self._remotefsclient.get_mount_point(path)
+
+    def _get_capacity_info(self, share: str) -> tuple[int, int, int]:
+        """Total, free and used bytes of a share.
+
+        Raises:
+            NoAnswerError: it does not answer in time.
+        """
+        total, free = self._ask(self._get_mount_point_for_share(share))
+        return total, free, total - free
+
+    def _say_failing(self, what: str, error: BrickError | LustackError) -> None:
+        if self._failing.get(what) != str(error):
+            self._failing[what] = str(error)
+            LOG.error("%s: %s", what, error)
+
+    def _say_well(self, what: str) -> None:
+        if self._failing.pop(what, None) is not None:
+            LOG.info("%s is well again", what)
+
+
+def _read_lines(path: str, section: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readlines()
+    except OSError as error:
+        raise ConfigurationError(
+            section, "lustre_shares_config", path, f"a file that can be read ({error.strerror})"
+        ) from error

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Talks to the Cinder of the tests, and looks at the files behind it with qemu-img.
+
+Rule 1: what Cinder says is compared with what qemu-img and the database say, never with itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+from pathlib import Path
+
+from cinderclient import client, exceptions
+from cinderclient.contrib import noauth
+from keystoneauth1 import session
+from tests.cinder.stand import PROJECT, Stand, wait_for
+
+GIB = 1 << 30
+MICROVERSION = "3.71"
+
+
+class PatientSession(session.Session):
+    """Asks again when the API's SQLite was locked by another service."""
+
+    def request(self, *args, **kwargs):
+        return super().request(*args, **{**kwargs, "status_code_retries": 5, "retriable_status_codes": [500]})
+
+
+class Cinder:
+    """A client with admin's rights."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand = stand
+        endpoint = f"http://127.0.0.1:{stand.port}/v3"
+        auth = noauth.CinderNoAuthPlugin("admin", PROJECT, endpoint=endpoint)
+        self.api = client.Client(MICROVERSION, session=PatientSession(auth=auth))
+
+    def wait_for_services(self, count: int) -> None:
+        def are_up() -> bool:
+            self.stand.check()
+            services = self.api.services.list()
+            pools = self.api.pools.list()
+            return len([s for s in services if s.state == "up"]) >= count - 1 and len(pools) >= count - 3
+
+        wait_for(are_up, "services are up and pools known")
+
+    def make_type(self, type_name: str, **specs: str):
+        found = self.api.volume_types.create(type_name)
+        found.set_keys({key.replace("__", ":"): value for key, value in specs.items()})
+        return found
+
+    def _wait(self, look, status: str, limit_s: float):
+        def is_there():
+            found = look()
+            is_bad = found.status.startswith("error") and not status.startswith("error")
+            assert not is_bad, f"{found.id}: {found.status}"
+            return found if found.status == status else None
+
+        return wait_for(is_there, f"status {status}", limit_s)
+
+    def volume(self, volume, status: str = "available", limit_s: float = 120):
+        return self._wait(lambda: self.api.volumes.get(getattr(volume, "id", volume)), status, limit_s)
+
+    def create(self, size_gib: int = 1, kind: str | None = "raw", **options):
+        given = options if kind is None else {**options, "volume_type": kind}
+        return self.volume(self.api.volumes.create(size_gib, **given))
+
+    def snapshot(self, volume, name: str = "s"):
+        made = self.api.volume_snapshots.create(volume.id, name=name)
+        return self._wait(lambda: self.api.volume_snapshots.get(made.id), "available", 120)
+
+    def snapshot_and_back(self, volume) -> None:
+        """A snapshot can be made of it, and deleted."""
+        self.gone(self.snapshot(volume))
+        self.check(volume)
+
+    def backup(self, volume):
+        made = self.api.backups.create(volume.id, name="b")
+        return self._wait(lambda: self.api.backups.get(made.id), "available", 120)
+
+    def restore(self, backup, volume) -> None:
+        self.api.restores.restore(backup.id, volume.id)
+        self._wait(lambda: self.api.backups.get(backup.id), "available", 120)
+        self.volume(volume)
+
+    def upload(self, volume, disk_format: str) -> str:
+        """Make an image of a volume; its id."""
+        _, answer = self.api.volumes.upload_to_image(volume, False, "image", "bare", disk_format, "private", False)
+        self.volume(volume)
+        return answer["os-volume_upload_image"]["image_id"]
+
+    def exists(self, volume) -> bool:
+        try:
+            self.api.volumes.get(volume.id)
+        except exceptions.NotFound:
+            return False
+        return True
+
+    def moved(self, volume, type_name: str):
+        """The volume, once it has another type and has settled; None before."""
+        found = self.volume(volume)
+        settled = found.migration_status in {None, "success"}
+        return found if settled and found.volume_type == type_name else None
+
+    def gone(self, *things) -> None:
+        """Delete volumes, snapshots, backups or images, and wait until they are gone."""
+        for thing in things:
+            thing.manager.delete(thing.id)
+
+            def is_gone(thing=thing) -> bool:
+                try:
+                    found = thing.manager.get(thing.id)
+                except exceptions.NotFound:
+                    return True
+                assert not found.status.startswith("error"), f"{thing.id}: {found.status}"
+                return False
+
+            wait_for(is_gone, f"{thing.id} is gone")
+
+    # The truth.
+
+    def host_of(self, volume) -> str:
+        """Host, back end and pool."""
+        return self.api.volumes.get(volume.id)._info["os-vol-host-attr:host"]
+
+    def share_of(self, volume) -> Path:
+        return self.stand.files / self.host_of(volume).partition("#")[2]
+
+    def name_of(self, volume) -> str:
+        """Name of a volume's file."""
+        status = self.api.volumes.get(volume.id)._info.get("os-vol-mig-status-attr:name_id")
+        return f"volume-{status or volume.id}"
+
+    def active_path(self, volume) -> Path:
+        share, name = self.share_of(volume), self.name_of(volume)
+        record = share / f"{name}.info"
+        return share / (json.loads(record.read_text())["active"] if record.exists() else name)
+
+    def files_of(self, volume) -> list[str]:
+        return sorted(
+            path.name for path in self.share_of(volume).iterdir() if path.name.startswith(self.name_of(volume))
+        )
+
+    def recorded(self, volume, key: str = "format") -> str | None:
+        query = "select value from volume_admin_metadata where volume_id = ? and key = ? and deleted = 0"
+        with sqlite3.connect(self.stand.state / "cinder.db") as database:
+            row = database.execute(query, (volume.id, key)).fetchone()
+        database.close()
+        return row[0] if row else None
+
+    def check(self, volume) -> dict:
+        """Cinder's size and format are those of the file, and the chain is whole; what qemu-img says."""
+        volume = self.api.volumes.get(volume.id)
+        path, image_format = self.active_path(volume), self.recorded(volume)
+        found = info(path, image_format)
+        assert found[0]["virtual-size"] == volume.size * GIB, (found[0]["virtual-size"], volume.size)
+        if image_format == "qcow2":
+            subprocess.run(["qemu-img", "check", "-q", "-U", "-f", "qcow2", path], check=True)
+        return found[0]
+
+    def write(self, volume, pattern: int, offset_mib: int, length_mib: int = 1) -> None:
+        """Write a pattern as a guest would."""
+        command = f"write -P {pattern} {offset_mib}M {length_mib}M"
+        io(self.active_path(volume), self.recorded(volume), command)
+
+    def holds(self, volume, *expected: tuple[int, int]) -> None:
+        """A guest reads these patterns at these MiB."""
+        for pattern, offset_mib in expected:
+            io(self.active_path(volume), self.recorded(volume), f"read -P {pattern} {offset_mib}M 1M")
+
+
+def info(path: Path, image_format: str) -> list[dict]:
+    chain = [] if image_format == "raw" else ["--backing-chain"]
+    out = subprocess.run(
+        ["qemu-img", "info", "-U", "--output=json", *chain, "-f", image_format, path], check=True, capture_output=True
+    ).stdout
+    found = json.loads(out)
+    return found if isinstance(found, list) else [found]
+
+
+def io(path: Path, image_format: str, command: str) -> None:
+    done = subprocess.run(
+        ["qemu-io", "-f", image_format, "-c", command, path], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verification failed" not in done.stdout, done.stdout

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests with a real Cinder share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.cinder import api, stand
+
+BACKENDS = {"raw": "", "qcow2": "lustre_qcow2_volumes = true\nimage_volume_cache_enabled = true\n"}
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stand.Stand]:
+    """A Cinder with our driver in two back ends, `raw` and `qcow2`, and the stock NFS driver in a third."""
+    with stand.running(tmp_path_factory.mktemp("stand"), BACKENDS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cinder(running: stand.Stand) -> api.Cinder:
+    """A client, and a volume type for each back end."""
+    found = api.Cinder(running)
+    found.wait_for_services(4 + len(BACKENDS))
+    for name in (*BACKENDS, "nfs"):
+        found.make_type(name, volume_backend_name=name)
+    return found

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of volumes in a real Cinder; after each step the files are what Cinder says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from tests.cinder.api import Cinder
+from tests.cinder.stand import wait_for
+
+KINDS = ("raw", "qcow2")
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_volume_is_made_extended_and_deleted_without_left_overs(cinder: Cinder, kind: str):
+    volume = cinder.create(1, kind)
+    assert cinder.check(volume)["format"] == kind
+    cinder.write(volume, 0x41, 3)
+    cinder.api.volumes.extend(volume, 2)
+    cinder.volume(volume)
+    cinder.check(volume)
+    cinder.holds(volume, (0x41, 3))
+    share = cinder.share_of(volume)
+    cinder.gone(volume)
+    assert not list(share.glob(f"*{volume.id}*"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_snapshots_make_a_chain_that_reads_right_until_the_last_is_gone(cinder: Cinder, kind: str):
+    volume = cinder.create(1, kind)
+    cinder.write(volume, 0x41, 0)
+    first = cinder.snapshot(volume, "first")
+    cinder.write(volume, 0x42, 1)
+    second = cinder.snapshot(volume, "second")
+    cinder.write(volume, 0x43, 2)
+    assert cinder.check(volume)["format"] == "qcow2"
+    assert cinder.recorded(volume, "base_format") == kind
+    cinder.api.volumes.extend(volume, 2)
+    cinder.volume(volume)
+    cinder.check(volume)
+    cinder.gone(first)
+    cinder.holds(volume, (0x41, 0), (0x42, 1), (0x43, 2))
+    cinder.gone(second)
+    assert cinder.check(volume)["format"] == kind
+    cinder.holds(volume, (0x41, 0), (0x42, 1), (0x43, 2))
+    assert cinder.files_of(volume) == [f"volume-{volume.id}", f"volume-{volume.id}.info"]
+    cinder.gone(volume)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_volume_goes_back_to_its_latest_snapshot_and_the_chain_stays_whole(cinder: Cinder, kind: str):
+    volume = cinder.create(1, kind)
+    cinder.write(volume, 0x41, 0)
+    older, latest = cinder.snapshot(volume, "older"), cinder.snapshot(volume, "latest")
+    cinder.write(volume, 0x42, 0)
+    cinder.api.volumes.revert_to_snapshot(volume, latest)
+    cinder.volume(volume)
+    cinder.holds(volume, (0x41, 0))
+    cinder.check(volume)
+    cinder.gone(older, latest)
+    cinder.holds(volume, (0x41, 0))
+    cinder.gone(volume)
+
+
+@pytest.mark.parametrize(
+    ("source_kind", "kind"), [("raw", "raw"), ("raw", "qcow2"), ("qcow2", "raw"), ("qcow2", "qcow2")]
+)
+def test_clones_and_volumes_from_snapshots_have_their_own_size_and_format(cinder: Cinder, source_kind: str, kind: str):
+    source = cinder.create(1, source_kind)
+    cinder.write(source, 0x41, 0)
+    snapshot = cinder.snapshot(source)
+    cinder.write(source, 0x42, 0)
+    # Cinder wants a copy of another type to be made on the same back end, so types differ in their format only.
+    copies = [cinder.create(2, kind, source_volid=source.id), cinder.create(3, kind, snapshot_id=snapshot.id)]
+    for copy, pattern in zip(copies, (0x42, 0x41), strict=True):
+        assert cinder.check(copy)["format"] == kind
+        cinder.holds(copy, (pattern, 0))
+        cinder.api.volumes.extend(copy, 4)
+        cinder.volume(copy)
+        cinder.check(copy)
+    cinder.gone(snapshot, source)
+    for copy, pattern in zip(copies, (0x42, 0x41), strict=True):
+        cinder.holds(copy, (pattern, 0))
+    cinder.gone(*copies)
+
+
+def test_a_guest_that_writes_a_qcow2_header_into_its_raw_volume_gains_nothing(cinder: Cinder, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * 65536)
+    trap = tmp_path / "trap"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", trap, "1G"], check=True)
+    volume = cinder.create(1, "raw")
+    with cinder.active_path(volume).open("r+b") as file:
+        file.write(trap.read_bytes())
+    snapshot = cinder.snapshot(volume)
+    clone = cinder.create(1, "raw", source_volid=volume.id)
+    copy = cinder.create(1, "raw", snapshot_id=snapshot.id)
+    for each in (clone, copy):
+        assert cinder.active_path(each).read_bytes()[:65536] == trap.read_bytes()[:65536]
+        assert cinder.recorded(each) == "raw"
+    cinder.gone(snapshot)
+    assert cinder.recorded(volume) == "raw"
+    assert cinder.active_path(volume).read_bytes()[:65536] == trap.read_bytes()[:65536]
+    cinder.gone(volume, clone, copy)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backup_holds_what_the_guest_sees_and_needs_the_source_no_more(cinder: Cinder, kind: str):
+    volume = cinder.create(1, kind)
+    cinder.write(volume, 0x41, 0)
+    snapshot = cinder.snapshot(volume)
+    cinder.write(volume, 0x42, 5)
+    backup = cinder.backup(volume)
+    restored = cinder.create(1, "qcow2")
+    cinder.restore(backup, restored)
+    plain = cinder.create(1, "raw")
+    cinder.restore(backup, plain)
+    cinder.gone(snapshot, volume)
+    for each in (restored, plain):
+        cinder.check(each)
+        cinder.holds(each, (0x41, 0), (0x42, 5))
+    cinder.gone(backup, restored, plain)
+    assert not [path for path in cinder.stand.share("backups").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "disk_format"), [("raw", "raw"), ("raw", "qcow2"), ("qcow2", "raw"), ("qcow2", "qcow2")]
+)
+def test_a_volume_becomes_an_image_and_an_image_a_volume(cinder: Cinder, kind: str, disk_format: str):
+    volume = cinder.create(1, kind)
+    cinder.write(volume, 0x41, 0)
+    snapshot = cinder.snapshot(volume)
+    cinder.write(volume, 0x42, 7)
+    image_id = cinder.upload(volume, disk_format)
+    cinder.gone(snapshot, volume)
+    made = cinder.create(2, kind, imageRef=image_id)
+    assert cinder.check(made)["format"] == kind
+    cinder.holds(made, (0x41, 0), (0x42, 7))
+    again = cinder.create(3, kind, imageRef=image_id)  # from the image cache, where that is on
+    cinder.check(again)
+    cinder.holds(again, (0x41, 0), (0x42, 7))
+    cinder.gone(made, again)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_volume_is_left_behind_as_one_file_and_taken_back(cinder: Cinder, kind: str):
+    volume = cinder.create(1, kind)
+    cinder.write(volume, 0x41, 0)
+    cinder.gone(cinder.snapshot(volume))
+    share, host = cinder.share_of(volume), cinder.host_of(volume)
+    cinder.api.volumes.unmanage(volume)
+    wait_for(lambda: not cinder.exists(volume), "the volume is not Cinder's any more")
+    assert [path.name for path in share.glob(f"*{volume.id}*")] == [f"volume-{volume.id}"]
+    offered = cinder.api.volumes.list_manageable(host, detailed=True)
+    mine = [each for each in offered if each.reference["source-name"].endswith(volume.id)]
+    assert [(each.size, each.safe_to_manage) for each in mine] == [(1, True)]
+    managed = cinder.volume(cinder.api.volumes.manage(host, mine[0].reference, name="back", volume_type=kind))
+    assert cinder.check(managed)["format"] == kind
+    cinder.holds(managed, (0x41, 0))
+    cinder.gone(managed)
+
+
+@pytest.mark.parametrize(("kind", "to"), [("raw", "qcow2"), ("qcow2", "raw")])
+def test_a_volume_moves_to_another_back_end_and_format(cinder: Cinder, kind: str, to: str):
+    volume = cinder.create(1, kind)
+    cinder.write(volume, 0x41, 0)
+    cinder.write(volume, 0x42, 900)
+    cinder.api.volumes.retype(volume, to, "on-demand")
+    moved = wait_for(lambda: cinder.moved(volume, to), "the volume has its new type")
+    assert cinder.check(moved)["format"] == to
+    cinder.holds(moved, (0x41, 0), (0x42, 900))
+    assert not list(cinder.stand.share(kind).glob(f"*{volume.id}*"))
+    cinder.snapshot_and_back(moved)
+    cinder.gone(moved)
+    wait_for(lambda: not list(cinder.stand.share(to).glob("volume-*")), "nothing is left of the move")
+
+
+def test_a_connection_names_the_active_file_and_its_format(cinder: Cinder):
+    volume = cinder.create(1, "raw")
+    connector = {"host": "nova", "ip": "127.0.0.1", "initiator": None}
+    plain = cinder.api.volumes.initialize_connection(volume, connector)
+    assert plain["driver_volume_type"] == "lustre"
+    assert plain["data"]["format"] == "raw"
+    assert plain["data"]["name"] == f"volume-{volume.id}"
+    assert plain["data"]["export"] == "127.0.0.1@tcp:/lfs/raw"
+    snapshot = cinder.snapshot(volume)
+    layered = cinder.api.volumes.initialize_connection(volume, connector)
+    assert layered["data"]["format"] == "qcow2"
+    assert layered["data"]["name"] == f"volume-{volume.id}.{snapshot.id}"
+    cinder.gone(snapshot, volume)
+
+
+def test_pools_are_shares_with_the_capacity_of_their_file_system(cinder: Cinder):
+    pools = {pool.name.partition("@")[2]: pool.to_dict() for pool in cinder.api.pools.list(detailed=True)}
+    found = pools["raw#lfs/raw"]
+    found = found.get("capabilities", found)
+    total = os.statvfs(cinder.stand.share("raw"))
+    assert found["total_capacity_gb"] == pytest.approx(total.f_frsize * total.f_blocks / (1 << 30), rel=0.01)
+    assert found["thin_provisioning_support"]
+    assert found["multiattach"]
+    assert found["storage_protocol"] == "lustre"

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lustack.brick import rawview
+from lustack.brick.errors import RawViewError
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a FUSE export is mounted")
+
+
+def make(path: Path, *options: str) -> str:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *options, path, "64M"], check=True)
+    return str(path)
+
+
+def io(image: str, command: str) -> str:
+    return subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", command, image], check=True, capture_output=True, text=True
+    ).stdout
+
+
+@needs_root
+def test_a_chain_is_read_and_written_as_one_file_of_raw_bytes(tmp_path: Path):
+    bottom = make(tmp_path / "bottom")
+    io(bottom, "write -P 65 1M 64k")
+    image = make(tmp_path / "top", "-b", bottom, "-F", "qcow2")
+    io(image, "write -P 66 2M 64k")
+    view = rawview.open_view(image)
+    assert os.stat(view.path).st_size == 64 << 20
+    with open(view.path, "r+b") as file:
+        file.seek(1 << 20)
+        assert file.read(4) == b"AAAA"
+        file.seek(2 << 20)
+        assert file.read(4) == b"BBBB"
+        file.seek(3 << 20)
+        file.write(b"C" * 65536)
+    view.close()
+    assert not os.path.exists(view.path)
+    assert "failed" not in io(image, "read -P 67 3M 64k")
+    assert "failed" not in io(bottom, "read -P 0 3M 64k")
+
+
+@needs_root
+def test_nothing_outlives_a_service_that_is_killed(tmp_path: Path):
+    image = make(tmp_path / "image")
+    code = f"from lustack.brick import rawview; print(rawview.open_view({image!r}).path, flush=True); input()"
+    service = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with service:
+        path = service.stdout.readline().decode().strip()
+        assert rawview._is_mounted(path)
+        service.send_signal(signal.SIGKILL)
+        service.wait()
+        end_s = time.monotonic() + 30
+        while rawview._is_mounted(path) and time.monotonic() < end_s:
+            os.sched_yield()
+        assert not rawview._is_mounted(path)
+    io(image, "write -P 1 0 64k")  # it is unlocked
+    rawview._remove_place(path)
+
+
+def test_what_is_no_image_is_not_shown_and_the_reason_is_said(tmp_path: Path):
+    (tmp_path / "image").write_text("no qcow2")
+    with pytest.raises(RawViewError, match="not in qcow2 format"):
+        rawview.open_view(str(tmp_path / "image"))
+    with pytest.raises(RawViewError, match="not in qcow2 format"):
+        rawview.measure(str(tmp_path / "image"), "qcow2")
+    assert rawview.measure(make(tmp_path / "good"), "qcow2") == 64 << 20
+
+
+def test_a_daemon_that_neither_shows_nor_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rawview, "_find_program", lambda root_helper: ["sleep", "0.2"])
+    monkeypatch.setattr(rawview, "OPEN_LIMIT_S", 0.05)
+    # `sleep` does not take a file as its argument, so it fails with words of its own.
+    with pytest.raises(RawViewError):
+        rawview.open_view(str(tmp_path / "image"))
+    monkeypatch.setattr(rawview, "_find_program", lambda root_helper: ["sh", "-c", "cat"])
+    with pytest.raises(RawViewError, match="did not show it"):
+        rawview.open_view(str(tmp_path / "image"))
+
+
+def test_a_daemon_that_does_not_stop_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rawview, "_find_program", lambda root_helper: ["sh", "-c", "sleep 1"])
+    monkeypatch.setattr(rawview, "OPEN_LIMIT_S", 0.05)
+    monkeypatch.setattr(rawview, "CLOSE_LIMIT_S", 0.05)
+    with pytest.raises(RawViewError, match="did not stop within"):
+        rawview.open_view(str(tmp_path / "image"))
+
+
+def test_a_service_that_is_not_root_goes_through_its_root_helper(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    found = rawview._find_program("sudo cinder-rootwrap /etc/cinder/rootwrap.conf")
+    assert found == ["sudo", "cinder-rootwrap", "/etc/cinder/rootwrap.conf", "lustack-rawview"]
+
+
+def run_main(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({"PATH": path} if path else {})
+    command = [sys.executable, "-m", "lustack.brick.rawview", *arguments]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def test_the_program_says_how_it_is_used_and_what_is_missing(tmp_path: Path):
+    assert "usage" in run_main().stderr
+    missing = run_main("a", "b", path=str(tmp_path))
+    assert missing.returncode == 1
+    assert "is not installed" in missing.stderr

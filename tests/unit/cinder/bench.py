@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A driver without services: the share is a directory, Cinder's records are plain objects, commands are real.
+
+Rule 1: what a test plants is a fault of a command (`fail_at`), as a kill or a full disk would be one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cinder import utils
+from cinder.volume import configuration
+from cinder.volume.drivers import remotefs
+from oslo_config import cfg
+
+from lustack.brick.client import LustreClient
+from lustack.cinder.driver import LustreDriver
+from lustack.cinder.opts import VOLUME_OPTS
+
+SHARE = "10.0.0.1@tcp:/scratch/volumes"
+GIB = 1 << 30
+
+
+class CutError(Exception):
+    """The service was killed before a command."""
+
+
+class Client(LustreClient):
+    """A client that mounts by making a directory."""
+
+    mounted: set[str]
+    failures: list[Exception]
+
+    def is_mounted(self, point: str) -> bool:
+        return point in self.mounted
+
+    def _mount_at(self, share: str, point: str, flags: list[str]) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.mounted.add(point)
+
+
+@dataclass
+class Type:
+    extra_specs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Volume:
+    """As much of Cinder's volume as a driver uses."""
+
+    size: int = 1
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    provider_location: str | None = SHARE
+    status: str = "available"
+    attach_status: str = "detached"
+    encryption_key_id: str | None = None
+    multiattach: bool = False
+    volume_type: Type | None = None
+    volume_type_id: str | None = None
+    admin_metadata: dict[str, str] = field(default_factory=dict)
+    volume_attachment: list[Any] = field(default_factory=list)
+    host: str = "here@lustre#scratch/volumes"
+    obj_context: Any = None
+    glance_metadata: Any = None
+    _name_id: str | None = None
+    saves: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"volume-{self._name_id or self.id}"
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, key)
+
+    @contextlib.contextmanager
+    def obj_as_admin(self) -> Iterator[None]:
+        yield
+
+    def save(self) -> None:
+        self.saves += 1
+
+
+@dataclass
+class Attachment:
+    connection_info: dict[str, Any] = field(default_factory=dict)
+
+    def save(self) -> None:
+        pass
+
+
+@dataclass
+class Snapshot:
+    volume: Volume
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    status: str = "available"
+    progress: str = "0%"
+    display_name: str | None = None
+    encryption_key_id: str | None = None
+    obj_context: Any = None
+
+    @property
+    def volume_id(self) -> str:
+        return self.volume.id
+
+
+class Bench:
+    """A driver and what it works on."""
+
+    def __init__(self, root: Path, **options: Any) -> None:
+        self.root = root
+        (root / "conversion").mkdir(exist_ok=True)
+        (root / "shares").write_text(f"{SHARE}\n")
+        self.commands: list[tuple[str, ...]] = []
+        self.fail_at: int | None = None
+        settings = configuration.Configuration(
+            [*VOLUME_OPTS, *remotefs.nas_opts, *remotefs.volume_opts], config_group="lustre"
+        )
+        defaults = {
+            "lustre_shares_config": str(root / "shares"),
+            "lustre_mount_point_base": str(root / "mnt"),
+            "nas_secure_file_operations": "false",
+            "nas_secure_file_permissions": "true",
+        }
+        for name, value in (defaults | options).items():
+            cfg.CONF.set_override(name, value, "lustre")
+        self.driver = LustreDriver(configuration=settings, execute=self.execute, host="here@lustre")
+        client = self.driver._remotefsclient
+        client.__class__ = Client
+        client.mounted, client.failures = set(), []
+        self.client = client
+
+    def execute(self, *command: str, **options: Any) -> Any:
+        self.commands.append(command)
+        if self.fail_at is not None and len(self.commands) > self.fail_at:
+            raise CutError(command)
+        return utils.execute(*command, **options)
+
+    def set_up(self) -> None:
+        self.driver.do_setup(None)
+
+    @property
+    def share(self) -> Path:
+        return Path(self.client.get_mount_point(SHARE))
+
+    def create(self, size: int = 1, specs: dict[str, str] | None = None, **more: Any) -> Volume:
+        volume = Volume(size, volume_type=Type(specs or {}), **more)
+        volume.provider_location = self.driver.create_volume(volume)["provider_location"]
+        return volume
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.share.iterdir())
+
+    def active(self, volume: Volume) -> tuple[Path, str]:
+        """The file that a host would be told, and its format."""
+        found = self.driver.initialize_connection(volume, {})["data"]
+        return self.share / found["name"], found["format"]
+
+    def write(self, volume: Volume, pattern: int, offset_mib: int) -> None:
+        self._io(volume, f"write -P {pattern} {offset_mib}M 64k")
+
+    def reads(self, volume: Volume, pattern: int, offset_mib: int) -> bool:
+        return "verification failed" not in self._io(volume, f"read -P {pattern} {offset_mib}M 64k")
+
+    def _io(self, volume: Volume, command: str) -> str:
+        path, image_format = self.active(volume)
+        done = subprocess.run(
+            ["qemu-io", "-f", image_format, "-c", command, path], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 or "verification failed" in done.stdout, done.stdout + done.stderr
+        return done.stdout
+
+    def describe(self, volume: Volume) -> dict[str, Any]:
+        """What qemu-img says of the active file."""
+        path, image_format = self.active(volume)
+        out = subprocess.run(
+            ["qemu-img", "info", "--output=json", "-f", image_format, path], capture_output=True, check=True
+        )
+        return json.loads(out.stdout)
+
+    def cut(self, call: Callable[[], Any]) -> Iterator[int]:
+        """Run something again and again, cut off before its first command, its second and so on, until it gets through.
+
+        Yields:
+            The number of commands that were run before it was cut off.
+        """
+        for count in range(100):
+            self.commands.clear()
+            self.fail_at = count
+            try:
+                call()
+            except CutError:
+                self.fail_at = None
+                yield count
+                continue
+            finally:
+                self.fail_at = None
+            return
+        raise AssertionError("it never got through")

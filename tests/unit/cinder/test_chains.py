@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import builtins
+
+import pytest
+from cinder import exception
+from tests.unit.cinder.bench import Bench, Snapshot
+
+
+def test_a_record_that_only_root_may_read_is_read_as_root(stage: Bench, monkeypatch: pytest.MonkeyPatch):
+    stage.set_up()
+    volume = stage.create()
+    stage.driver.create_snapshot(Snapshot(volume))
+    before = stage.active(volume)
+    real = builtins.open
+
+    def refuse(path, *args, **options):
+        if str(path).endswith(".info"):
+            raise PermissionError(path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    stage.commands.clear()
+    assert stage.active(volume) == before
+    assert any(command[0] == "dd" for command in stage.commands)
+
+
+def test_a_record_that_cannot_be_read_stops_everything_and_stays(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    record = stage.share / f"{volume.name}.info"
+    record.write_text("{")
+    with pytest.raises(exception.VolumeDriverException, match="nothing was changed"):
+        stage.driver.create_snapshot(Snapshot(volume))
+    assert record.read_text() == "{"

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+from cinder import exception
+from tests.unit.cinder.bench import GIB, Bench, Snapshot, Type, Volume
+
+KINDS = ("raw", "qcow2")
+
+
+def made(stage: Bench, kind: str) -> tuple[Volume, Snapshot]:
+    """A volume with a snapshot: 1 before it, 2 after it."""
+    stage.set_up()
+    volume = stage.create(specs={"lustre:format": kind})
+    stage.write(volume, 1, 0)
+    snapshot = Snapshot(volume)
+    stage.driver.create_snapshot(snapshot)
+    stage.write(volume, 2, 0)
+    return volume, snapshot
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source_kind", KINDS)
+def test_copies_of_any_size_have_the_format_of_their_own_type(stage: Bench, source_kind: str, kind: str):
+    source, snapshot = made(stage, source_kind)
+    clone, copy = (Volume(size, volume_type=Type({"lustre:format": kind}), provider_location=None) for size in (1, 3))
+    clone.provider_location = stage.driver.create_cloned_volume(clone, source)["provider_location"]
+    copy.provider_location = stage.driver.create_volume_from_snapshot(copy, snapshot)["provider_location"]
+    stage.driver.delete_snapshot(snapshot)
+    stage.driver.delete_volume(source)
+    for volume, pattern in ((clone, 2), (copy, 1)):
+        found = stage.describe(volume)
+        assert (found["format"], found["virtual-size"]) == (kind, volume.size * GIB)
+        assert stage.reads(volume, pattern, 0)
+
+
+def test_a_raw_volume_is_copied_with_its_holes(stage: Bench):
+    stage.set_up()
+    source = stage.create(2)
+    stage.write(source, 1, 1500)
+    clone = Volume(2, volume_type=Type())
+    stage.driver.create_cloned_volume(clone, source)
+    assert stage.reads(clone, 1, 1500)
+    assert (stage.share / clone.name).stat().st_blocks * 512 < 1 << 20
+
+
+def test_room_is_reserved_for_a_thick_copy(stage: Bench):
+    stage.set_up()
+    source = stage.create()
+    clone = Volume(1, volume_type=Type({"provisioning:type": "thick"}))
+    stage.driver.create_cloned_volume(clone, source)
+    assert (stage.share / clone.name).stat().st_blocks * 512 >= GIB
+
+
+def test_a_snapshot_that_is_not_recorded_cannot_be_copied(stage: Bench):
+    source, _ = made(stage, "raw")
+    with pytest.raises(exception.InvalidSnapshot, match="not recorded"):
+        stage.driver.create_volume_from_snapshot(Volume(), Snapshot(source))
+
+
+def test_a_volume_that_is_being_deleted_cannot_be_copied(stage: Bench):
+    stage.set_up()
+    with pytest.raises(exception.InvalidVolume):
+        stage.driver.create_cloned_volume(Volume(), Volume(status="deleting"))
+
+
+class Records(Snapshot):
+    """A snapshot as Cinder's database makes it."""
+
+    made: ClassVar[list[Records]] = []
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__(SOURCES[fields["volume_id"]], status=fields["status"], display_name=fields["display_name"])
+        self.steps: list[str] = []
+        self.made.append(self)
+
+    def create(self) -> None:
+        self.steps.append("create")
+
+    def save(self) -> None:
+        self.steps.append("save")
+
+    def destroy(self) -> None:
+        self.steps.append("destroy")
+
+
+SOURCES: dict[str, Volume] = {}
+
+
+class Context:
+    user_id = project_id = "p"
+
+    def elevated(self) -> Context:
+        return self
+
+
+class Nova:
+    """Switches guests and merges what is pulled; `look` is how the driver learns of it."""
+
+    def __init__(self, stage: Bench) -> None:
+        self.stage = stage
+
+    def look(self, context: object, snapshot_id: str) -> Snapshot:
+        return next(made for made in Records.made if made.id == snapshot_id)
+
+    def create_volume_snapshot(self, context: object, volume_id: str, request: dict) -> None:
+        self.look(None, request["snapshot_id"]).progress = "90%"
+
+    def delete_volume_snapshot(self, context: object, snapshot_id: str, request: dict) -> None:
+        files = self.stage.driver._files(self.look(None, snapshot_id).volume)
+        self.stage.execute("qemu-img", "rebase", "-f", "qcow2", "-b", "", str(self.stage.share / files.active))
+
+
+def test_a_volume_that_a_guest_writes_to_is_copied_through_a_snapshot_that_is_gone_afterwards(stage: Bench):
+    stage.set_up()
+    source = stage.create()
+    stage.write(source, 1, 0)
+    source.attach_status, source.status, source.obj_context = "attached", "in-use", Context()
+    SOURCES[source.id] = source
+    nova = Nova(stage)
+    stage.driver._nova, stage.driver._look_at_snapshot, stage.driver._new_snapshot = nova, nova.look, Records
+    clone = Volume(2, volume_type=Type())
+    stage.driver.create_cloned_volume(clone, source)
+    assert stage.reads(clone, 1, 0)
+    assert stage.reads(source, 1, 0)
+    assert Records.made[-1].steps == ["create", "save", "destroy"]
+    assert len(stage.names()) == 3  # the clone, the source's one file, its record
+
+
+class Glance:
+    """One image."""
+
+    temp_images = None
+
+    def __init__(self, disk_format: str, content: bytes = b"") -> None:
+        self.meta = {
+            "id": "i",
+            "disk_format": disk_format,
+            "container_format": "bare",
+            "size": len(content),
+            "properties": {},
+        }
+        self.content = content
+
+    def show(self, context: object, image_id: str) -> dict:
+        return self.meta
+
+    def download(self, context: object, image_id: str, file) -> None:
+        file.write(self.content)
+
+    def update(self, context: object, image_id: str, meta: dict, file, **more: object) -> None:
+        self.content = file.read()
+
+
+@pytest.mark.parametrize("disk_format", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_volume_becomes_an_image_and_an_image_a_larger_volume(stage: Bench, kind: str, disk_format: str):
+    volume, _ = made(stage, kind)
+    plain = stage.create(specs={"lustre:format": kind})
+    stage.write(plain, 2, 0)
+    for source in (volume, plain):
+        images = Glance(disk_format)
+        stage.driver.copy_volume_to_image(Context(), source, images, images.meta)
+        images.meta["size"] = len(images.content)
+        copy = stage.create(2, {"lustre:format": kind})
+        stage.driver.copy_image_to_volume(Context(), copy, images, "i")
+        found = stage.describe(copy)
+        assert (found["format"], found["virtual-size"]) == (kind, 2 * GIB)
+        assert stage.reads(copy, 2, 0)
+
+
+def test_an_image_that_came_out_in_another_size_is_refused(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    stage.driver._images.resize = lambda *args, **options: None
+    with pytest.raises(exception.ImageUnacceptable, match="instead of 1 GiB"):
+        stage.driver.copy_image_to_volume(Context(), volume, Glance("raw", b"x" * 4096), "i")

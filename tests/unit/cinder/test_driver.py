@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+
+import pytest
+from cinder import exception
+from oslo_config import cfg
+from tests.unit.cinder.bench import GIB, SHARE, Attachment, Bench, Type, Volume
+
+pytestmark = pytest.mark.usefixtures("coordinated")
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_a_volume_is_made_as_its_type_says_and_its_format_is_recorded(stage: Bench, kind: str):
+    stage.set_up()
+    volume = stage.create(2, {"lustre:format": kind})
+    assert volume.provider_location == SHARE
+    assert volume.admin_metadata == {"format": kind}
+    found = stage.describe(volume)
+    assert (found["format"], found["virtual-size"]) == (kind, 2 * GIB)
+    assert (stage.share / volume.name).stat().st_mode & 0o777 == 0o660
+
+
+def test_room_is_reserved_for_a_thick_volume_and_not_for_a_sparse_one(stage: Bench):
+    stage.set_up()
+    thin = stage.create(1, {"provisioning:type": "thin"})
+    thick = stage.create(1, {"provisioning:type": "thick"})
+    assert (stage.share / thin.name).stat().st_blocks == 0
+    assert (stage.share / thick.name).stat().st_blocks * 512 >= GIB
+
+
+def test_a_volume_s_type_says_where_lustre_places_it(stage: Bench):
+    stage.set_up()
+    specs = {"lustre:stripe_count": "4", "lustre:stripe_size": "4M", "lustre:project": "1001"}
+    volume = stage.create(1, specs)
+    plain = stage.create(1, {"lustre:project": "1002"})
+    written = (stage.root / "lfs.log").read_text().splitlines()
+    paths = [f"{stage.share}/{each.name}" for each in (volume, plain)]
+    assert written == [
+        f"setstripe -c 4 -S 4M {paths[0]}",
+        f"project -p 1001 {paths[0]}",
+        f"project -p 1002 {paths[1]}",
+    ]
+
+
+def test_an_impossible_type_makes_no_file(stage: Bench):
+    stage.set_up()
+    with pytest.raises(exception.VolumeDriverException, match=r"lustre:stripe_count.*must be"):
+        stage.create(1, {"lustre:stripe_count": "many"})
+    assert stage.names() == []
+
+
+def test_all_files_of_a_volume_go_with_it_and_none_of_its_neighbour(stage: Bench):
+    stage.set_up()
+    volume, neighbour = stage.create(), stage.create()
+    for suffix in (".info", ".0badcafe", ".0badcafe.fresh"):
+        (stage.share / f"{volume.name}{suffix}").write_text("x")
+    (stage.share / f"{volume.name}0").write_text("another volume's")
+    stage.driver.delete_volume(volume)
+    assert stage.names() == sorted([neighbour.name, f"{volume.name}0"])
+
+
+@pytest.mark.expects_log("was never made")
+def test_a_volume_that_was_never_made_is_deleted(stage: Bench):
+    stage.set_up()
+    stage.driver.delete_volume(Volume(provider_location=None))
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_a_volume_grows(stage: Bench, kind: str):
+    stage.set_up()
+    volume = stage.create(1, {"lustre:format": kind})
+    stage.write(volume, 7, 3)
+    stage.driver.extend_volume(volume, 3)
+    volume.size = 3
+    assert stage.describe(volume)["virtual-size"] == 3 * GIB
+    assert stage.reads(volume, 7, 3)
+
+
+def test_a_volume_in_use_is_left_to_nova_and_mended_when_nova_did_not_get_to_it(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    volume.attach_status, volume.volume_attachment = "attached", [Attachment()]
+    stage.driver.extend_volume(volume, 2)
+    volume.size = 2
+    assert stage.describe(volume)["virtual-size"] == GIB
+    volume.attach_status = "detached"
+    assert stage.describe(volume)["virtual-size"] == 2 * GIB
+
+
+def test_a_volume_that_several_guests_use_does_not_grow(stage: Bench):
+    stage.set_up()
+    volume = stage.create(multiattach=True)
+    volume.attach_status, volume.volume_attachment = "attached", [Attachment(), Attachment()]
+    with pytest.raises(exception.ExtendVolumeError, match="more than once"):
+        stage.driver.extend_volume(volume, 2)
+
+
+@pytest.mark.parametrize("ratio", ["20.0", "auto"])
+def test_a_volume_does_not_grow_beyond_its_share(stage: Bench, ratio: str):
+    stage.set_up()
+    volume = stage.create()
+    cfg.CONF.set_override("max_over_subscription_ratio", ratio, "lustre")
+    found = os.statvfs(stage.share)
+    too_much = found.f_frsize * found.f_blocks * 21 // GIB + 2
+    with pytest.raises(exception.ExtendVolumeError, match="do not fit"):
+        stage.driver.extend_volume(volume, too_much)
+
+
+def test_a_connection_says_all_that_a_host_needs(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    assert stage.driver.initialize_connection(volume, {}) == {
+        "driver_volume_type": "lustre",
+        "data": {"export": SHARE, "name": volume.name, "format": "raw", "options": "-o flock"},
+        "mount_point_base": str(stage.root / "mnt"),
+    }
+
+
+@pytest.mark.expects_log("tampered")
+def test_a_file_that_is_larger_than_its_volume_is_not_handed_out(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    os.truncate(stage.share / volume.name, 2 * GIB)
+    with pytest.raises(exception.InvalidVolume, match="tampered"):
+        stage.driver.initialize_connection(volume, {})
+
+
+def test_a_volume_with_snapshots_is_for_one_guest(stage: Bench):
+    stage.set_up()
+    volume = stage.create(specs={"lustre:format": "qcow2"})
+    volume.multiattach, volume.attach_status = True, "attached"
+    with pytest.raises(exception.InvalidVolume, match="only one guest"):
+        stage.driver.initialize_connection(volume, {})
+
+
+def test_a_volume_whose_format_nobody_recorded_is_not_guessed_at(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    volume.admin_metadata.clear()
+    with pytest.raises(exception.VolumeDriverException, match="not recorded"):
+        stage.driver.initialize_connection(volume, {})
+
+
+def test_a_volume_is_found_again_when_the_servers_have_other_addresses(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    (stage.root / "shares").write_text(
+        "192.168.0.9@o2ib,192.168.0.10@o2ib:192.168.0.11@o2ib:/scratch/volumes -o noatime\n"
+    )
+    volume.provider_location = SHARE
+    stage.driver._update_volume_stats()
+    found = stage.driver.initialize_connection(volume, {})["data"]
+    assert found["export"].startswith("192.168.0.9@o2ib")
+    assert found["options"] == "-o flock -o noatime"
+    assert stage.driver.get_pool(volume) == "scratch/volumes"
+
+
+def test_files_are_used_as_the_configuration_says(tmp_path, coordinated: None, programs):
+    stage = Bench(tmp_path, nas_secure_file_operations="true", nas_secure_file_permissions="false")
+    stage.set_up()
+    assert stage.driver.secure_file_operations_enabled()
+    volume = stage.create()
+    assert (stage.share / volume.name).stat().st_mode & 0o777 == 0o666
+
+
+def test_a_volume_s_type_is_changed_in_place_where_that_needs_no_copy(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    here = {"host": volume.host}
+
+    def retype(specs: dict[str, str], host: dict[str, str] = here) -> bool:
+        diff = {"extra_specs": {key: (None, value) for key, value in specs.items()}}
+        return stage.driver.retype(None, volume, Type(specs), diff, host)[0]
+
+    assert retype({"anything": "else"})
+    assert not retype({"lustre:format": "qcow2"})
+    assert not retype({"lustre:stripe_count": "2"})
+    assert not retype({}, {"host": "elsewhere"})
+    assert retype({"provisioning:type": "thick"})
+    assert (stage.share / volume.name).stat().st_blocks * 512 >= GIB
+
+
+def test_exports_are_mounts(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    stage.client.mounted.clear()
+    stage.driver.ensure_export(None, volume)
+    assert stage.client.mounted == {str(stage.share)}
+    assert stage.driver.get_pool(Volume(provider_location=None)) is None
+
+
+def test_the_driver_names_its_options(stage: Bench):
+    names = {option.name for option in stage.driver.get_driver_options()}
+    assert {"lustre_shares_config", "lustre_mount_options", "nas_host"} <= names

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lustack.cinder.errors import ForeignBackingError
+from lustack.cinder.images import Image, Images, Layer
+
+CIPHER = {"cipher_alg": "aes-256", "cipher_mode": "xts", "ivgen_alg": "plain64"}
+
+
+def run(*command: str, **options: object) -> tuple[str, str]:
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout, done.stderr
+
+
+def test_a_chain_is_described_from_the_top_and_a_foreign_file_in_it_is_refused(tmp_path: Path):
+    images = Images(run)
+    bottom, top = Image(str(tmp_path / "volume-1"), "raw"), Image(str(tmp_path / "volume-1.a"), "qcow2")
+    images.create(bottom, 1)
+    images.create_overlay(top, bottom, 2)
+    assert images.inspect(top.path, "qcow2", "volume-1") == [
+        Layer("volume-1.a", "qcow2", 2 << 30, "volume-1"),
+        Layer("volume-1", "raw", 1 << 30, None),
+    ]
+    with pytest.raises(ForeignBackingError):
+        images.inspect(top.path, "qcow2", "volume-2")
+
+
+def test_nothing_to_remove_is_nothing_to_run():
+    Images(lambda *command: pytest.fail("ran something")).remove([])
+
+
+def test_commands_on_encrypted_files_have_a_key_for_every_file_of_the_chain():
+    commands: list[tuple[str, ...]] = []
+    images = Images(lambda *command: commands.append(command) or ("", ""))
+    top, copy = Image("/mnt/a,b.1", "qcow2", "/key", 1), Image("/mnt/c", "qcow2", "/other")
+    images.copy(top, copy, CIPHER)
+    images.commit(top)
+    source = "driver=qcow2,file.filename=/mnt/a,,b.1,encrypt.key-secret=key,backing.encrypt.key-secret=key"
+    target = "encrypt.format=luks,encrypt.key-secret=new,encrypt.cipher-alg=aes-256,encrypt.cipher-mode=xts"
+    for command in commands:
+        assert command[command.index("--image-opts") + 1] == source
+        assert "secret,id=key,format=raw,file=/key" in command
+    assert commands[0][commands[0].index("-o") + 1] == target + ",encrypt.ivgen-alg=plain64"
+    assert commands[0][-1] == "/mnt/c"
+
+
+# Every use of a key is made to cost seconds by LUKS.
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_an_encrypted_chain_is_made_copied_merged_and_grown_with_its_key(tmp_path: Path):
+    key, other = tmp_path / "key", tmp_path / "other"
+    key.write_text("00ff")
+    other.write_text("ff00")
+    images = Images(run)
+    bottom = Image(str(tmp_path / "volume-1"), "qcow2", str(key))
+    top = Image(str(tmp_path / "volume-1.a"), "qcow2", str(key), 1)
+    copy = Image(str(tmp_path / "volume-2"), "qcow2", str(other))
+    images.create(bottom, 1, cipher=CIPHER)
+    images.create_overlay(top, bottom, 1, CIPHER)
+    source = f"driver=qcow2,file.filename={top.path},encrypt.key-secret=k,backing.encrypt.key-secret=k"
+    run("qemu-io", "--object", f"secret,id=k,file={key}", "--image-opts", source, "-c", "write -P 65 1M 64k")
+    images.copy(top, copy, CIPHER)
+    images.commit(top)
+    images.resize(bottom, 2)
+    assert images.inspect(bottom.path, "qcow2", "volume-1")[0].size_bytes == 2 << 30
+    for path, secret in ((bottom.path, key), (copy.path, other)):
+        target = f"driver=qcow2,file.filename={path},encrypt.key-secret=k"
+        out, _ = run(
+            "qemu-io", "--object", f"secret,id=k,file={secret}", "--image-opts", target, "-c", "read -P 65 1M 64k"
+        )
+        assert "verification failed" not in out
+    assert b"A" * 512 not in Path(copy.path).read_bytes()

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lustack.cinder.errors import CorruptRecordError
+from lustack.cinder.record import Record, is_own_file, parse
+
+NAME = "volume-1"
+
+
+def test_a_record_is_read_as_it_was_written_and_as_other_drivers_write_it():
+    record = Record(NAME).with_snapshot("a", "volume-1.a").with_snapshot("b", "volume-1.b")
+    assert json.loads(record.render()) == {"active": "volume-1.b", "a": "volume-1.a", "b": "volume-1.b"}
+    assert parse(record.render(), "/x", NAME) == record
+
+
+def test_a_record_follows_what_happens_to_files():
+    record = Record("volume-1.b", {"a": "volume-1.a", "b": "volume-1.b"})
+    assert record.find_snapshot("volume-1.a") == "a"
+    assert record.find_snapshot(NAME) is None
+    assert record.without_snapshot("a") == Record("volume-1.b", {"b": "volume-1.b"})
+    assert record.without_snapshot("b", active="volume-1.a") == Record("volume-1.a", {"a": "volume-1.a"})
+    assert record.with_file("a", "volume-1.b").snapshots["a"] == "volume-1.b"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"active": "../x"}', '{"active": 1}', '{"active": "volume-1", "a": "volume-10"}']
+)
+def test_what_is_no_record_is_refused(text: str):
+    with pytest.raises(CorruptRecordError, match="nothing was changed"):
+        parse(text, "/x", NAME)
+
+
+def test_a_file_is_a_volume_s_own_by_its_name():
+    assert is_own_file(NAME, NAME)
+    assert is_own_file("volume-1.info", NAME)
+    assert not is_own_file("volume-10", NAME)
+    assert not is_own_file("volume-1.a/../b", NAME)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from cinder import exception
+from tests.unit.cinder.bench import Attachment, Bench, Snapshot, Volume
+
+KINDS = ("raw", "qcow2")
+
+
+def snap(stage: Bench, volume: Volume) -> Snapshot:
+    snapshot = Snapshot(volume)
+    stage.driver.create_snapshot(snapshot)
+    return snapshot
+
+
+def fill(stage: Bench, kind: str) -> tuple[Volume, list[Snapshot]]:
+    """A volume with three snapshots, and something written after each."""
+    stage.set_up()
+    volume = stage.create(specs={"lustre:format": kind})
+    stage.write(volume, 1, 0)
+    snapshots = []
+    for number in (2, 3, 4):
+        snapshots.append(snap(stage, volume))
+        stage.write(volume, number, number)
+    return volume, snapshots
+
+
+def holds_all(stage: Bench, volume: Volume) -> bool:
+    return all(stage.reads(volume, number, 0 if number == 1 else number) for number in (1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_snapshots_are_deleted_in_any_order_and_the_volume_is_as_it_was(
+    stage: Bench, kind: str, order: tuple[int, ...]
+):
+    volume, snapshots = fill(stage, kind)
+    for index in order:
+        stage.driver.delete_snapshot(snapshots[index])
+        assert holds_all(stage, volume)
+    assert stage.active(volume) == (stage.share / volume.name, kind)
+    assert stage.names() == [volume.name, f"{volume.name}.info"]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_kill_anywhere_in_the_deletion_of_a_snapshot_loses_nothing_and_a_second_try_finishes(
+    stage: Bench, index: int
+):
+    volume, snapshots = fill(stage, "raw")
+    cuts = 0
+    for _ in stage.cut(lambda: stage.driver.delete_snapshot(snapshots[index])):
+        cuts += 1
+        assert holds_all(stage, volume)
+    assert cuts > 4
+    assert holds_all(stage, volume)
+    # Whatever was left over goes with the volume's other snapshots.
+    for snapshot in snapshots:
+        stage.driver.delete_snapshot(snapshot)
+    assert stage.active(volume) == (stage.share / volume.name, "raw")
+    assert stage.names() == [volume.name, f"{volume.name}.info"]
+
+
+def test_a_kill_anywhere_while_a_snapshot_is_made_loses_nothing_and_what_is_left_can_be_deleted(stage: Bench):
+    volume, snapshots = fill(stage, "raw")
+    attempts: list[Snapshot] = []
+
+    def attempt() -> None:
+        attempts.append(Snapshot(volume))
+        stage.driver.create_snapshot(attempts[-1])
+
+    for _ in stage.cut(attempt):
+        assert holds_all(stage, volume)
+        stage.driver.delete_snapshot(attempts[-1])
+        assert holds_all(stage, volume)
+    stage.driver.delete_snapshot(attempts[-1])
+    for snapshot in snapshots:
+        stage.driver.delete_snapshot(snapshot)
+    assert stage.names() == [volume.name, f"{volume.name}.info"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_volume_goes_back_to_its_latest_snapshot_only(stage: Bench, kind: str):
+    volume, snapshots = fill(stage, kind)
+    stage.write(volume, 9, 0)
+    with pytest.raises(exception.InvalidSnapshot, match="not the latest"):
+        stage.driver.revert_to_snapshot(None, volume, snapshots[0])
+    stage.driver.revert_to_snapshot(None, volume, snapshots[2])
+    assert stage.reads(volume, 1, 0)
+    assert stage.reads(volume, 3, 3)
+    assert stage.reads(volume, 0, 4)
+
+
+def test_a_kill_anywhere_in_a_revert_leaves_the_volume_before_or_after_it(stage: Bench):
+    volume, snapshots = fill(stage, "raw")
+    for _ in stage.cut(lambda: stage.driver.revert_to_snapshot(None, volume, snapshots[2])):
+        assert stage.reads(volume, 3, 3)
+        assert stage.reads(volume, 4, 4) or stage.reads(volume, 0, 4)
+    assert stage.reads(volume, 0, 4)
+
+
+class Nova:
+    """Does to the files what a hypervisor does for a guest."""
+
+    def __init__(self, stage: Bench, *, answer: str = "90%", status: str | None = None) -> None:
+        self.stage = stage
+        self.answer, self.status = answer, status
+        self.asked: list[dict] = []
+        self.snapshots: dict[str, Snapshot] = {}
+
+    def look(self, context: object, snapshot_id: str) -> Snapshot:
+        return self.snapshots[snapshot_id]
+
+    def _answer(self, snapshot_id: str) -> None:
+        self.snapshots[snapshot_id].progress = self.answer
+        self.snapshots[snapshot_id].status = self.status or self.snapshots[snapshot_id].status
+
+    def create_volume_snapshot(self, context: object, volume_id: str, request: dict) -> None:
+        self.asked.append(request)
+        assert (self.stage.share / request["new_file"]).exists()
+        self._answer(request["snapshot_id"])
+
+    def delete_volume_snapshot(self, context: object, snapshot_id: str, request: dict) -> None:
+        self.asked.append(request)
+        volume = self.snapshots[snapshot_id].volume
+        # Not by a connection: the driver holds the lock of the volume.
+        files = self.stage.driver._files(volume)
+        path = self.stage.share / files.active
+        if request["merge_target_file"] is None:
+            below = ["-b", request["file_to_merge"] or ""]
+            below += ["-F", files.find_format(request["file_to_merge"])] if below[1] else []
+            self.stage.execute("qemu-img", "rebase", "-f", "qcow2", *below, str(path))
+        else:
+            merged, target = self.stage.share / request["file_to_merge"], request["merge_target_file"]
+            self.stage.execute("qemu-img", "commit", "-q", "-d", "-f", "qcow2", str(merged))
+            layers = self.stage.driver._find_layers(files, path.name)
+            above = next(layer.name for layer in layers if layer.backing == merged.name)
+            kind = files.find_format(target)
+            self.stage.execute(
+                "qemu-img", "rebase", "-u", "-f", "qcow2", "-b", target, "-F", kind, str(self.stage.share / above)
+            )
+        self._answer(snapshot_id)
+
+
+def attach(stage: Bench, volume: Volume, snapshots: list[Snapshot], busy: str, **answers: str) -> Nova:
+    volume.attach_status, volume.status = "attached", "in-use"
+    volume.volume_attachment = [Attachment({"name": volume.name, "format": "raw"})]
+    nova = Nova(stage, **answers)
+    for snapshot in snapshots:
+        snapshot.status = busy
+        nova.snapshots[snapshot.id] = snapshot
+    stage.driver._nova = nova
+    stage.driver._look_at_snapshot = nova.look
+    return nova
+
+
+def test_a_snapshot_of_a_volume_in_use_switches_the_guest_and_what_nova_starts_it_with(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    snapshot = Snapshot(volume)
+    nova = attach(stage, volume, [snapshot], "creating")
+    stage.driver.create_snapshot(snapshot)
+    name = f"{volume.name}.{snapshot.id}"
+    assert nova.asked == [{"type": "qcow2", "new_file": name, "snapshot_id": snapshot.id}]
+    assert volume.volume_attachment[0].connection_info == {"name": name, "format": "qcow2"}
+    assert stage.active(volume) == (stage.share / name, "qcow2")
+
+
+def test_a_snapshot_that_nova_refuses_leaves_the_volume_as_it_was(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    snapshot = Snapshot(volume)
+    attach(stage, volume, [snapshot], "creating", status="error")
+    with pytest.raises(exception.VolumeDriverException, match="Nova did not"):
+        stage.driver.create_snapshot(snapshot)
+    assert stage.active(volume) == (stage.share / volume.name, "raw")
+    assert f"{volume.name}.{snapshot.id}" not in stage.names()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_snapshots_of_a_volume_in_use_are_merged_by_nova_in_any_order(stage: Bench, kind: str, order: tuple[int, ...]):
+    volume, snapshots = fill(stage, kind)
+    nova = attach(stage, volume, snapshots, "deleting")
+    for index in order:
+        stage.driver.delete_snapshot(snapshots[index])
+        assert holds_all(stage, volume)
+    assert len(nova.asked) == 3
+    assert len(stage.names()) == 2
+    volume.attach_status, volume.status = "detached", "available"
+    assert holds_all(stage, volume)
+    again = snap(stage, volume)
+    stage.write(volume, 5, 5)
+    stage.driver.delete_snapshot(again)
+    assert holds_all(stage, volume)
+    assert stage.reads(volume, 5, 5)
+
+
+def test_a_kill_after_nova_merged_is_finished_by_a_second_try(stage: Bench):
+    volume, snapshots = fill(stage, "raw")
+    for snapshot in snapshots[1:]:
+        stage.driver.delete_snapshot(snapshot)
+    nova = attach(stage, volume, snapshots, "deleting")
+    for _ in stage.cut(lambda: stage.driver.delete_snapshot(snapshots[0])):
+        snapshots[0].status = "deleting"
+        assert holds_all(stage, volume)
+    assert holds_all(stage, volume)
+    assert nova.asked
+    assert len(stage.names()) == 2
+
+
+def test_a_snapshot_that_is_not_recorded_is_not_the_driver_s_to_refuse(stage: Bench):
+    volume, _ = fill(stage, "raw")
+    stage.driver.delete_snapshot(Snapshot(volume))
+    assert holds_all(stage, volume)
