@@ -102,7 +102,8 @@ def prefix_of(rest: bytes) -> str:
 
 def is_ours(path: bytes) -> bool:
     """Whether a path leads to or through one of our temporary files."""
-    return path.startswith(layout.TEMPORARY_PREFIX) or b"/" + layout.TEMPORARY_PREFIX in path
+    prefix = layout.TEMPORARY_PREFIX
+    return prefix in path and (path.startswith(prefix) or b"/" + prefix in path)
 
 
 def _take(path: bytes, start: int, decode: Callable[[bytes], str]) -> tuple[str | None, int]:

@@ -106,7 +106,7 @@ class Container:
             self.size_bytes += len(rest) + NAME_BYTES
 
     def _add_slowly(self, rest: bytes, value: int, now_s: float, *, is_open: bool) -> None:
-        if self.absorbs(rest) or is_ours(rest):
+        if ((self.is_whole or self.given_up) and self.absorbs(rest)) or is_ours(rest):
             return
         if rest in self.due:
             self.due[rest] |= value & KINDS

@@ -142,7 +142,7 @@ class Observer:
         found = list_attributes(directory.proc + entry)
         if found and not _OURS.isdisjoint(found):
             return self._look_closely(name, place, now_ns)
-        if self.excludes(entry):
+        if self.excluded is not None and self.excluded.match(entry):
             return None
         return want_bare(name, status, now_ns)
 
