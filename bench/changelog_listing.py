@@ -112,13 +112,11 @@ def measure(files: int, containers: Sequence[str], account: Path, conf: Path, se
         thread.start()
         try:
             wait_for(lambda: daemon.cycles > 0 and not daemon.engine.wants_tree() and not log.records)
-            # While files are made, their records are not there yet.
-            index = log.last_index
-            log.users[user] = 2**62
+            # While files are made, nothing is read.
+            log.is_stalled = True
             records = make_files(lustre, account, containers, files)
-            log.users[user] = index
             rss, used_s, server_s = rss_bytes(), time.process_time(), cpu_s(server)
-            log.records = dict(records)
+            log.records, log.is_stalled = dict(records), False
             wall_s = wait_for(lambda: not log.records)
             used_s, server_s = time.process_time() - used_s, cpu_s(server) - server_s
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - rss

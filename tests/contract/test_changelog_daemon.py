@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -21,6 +22,8 @@ from lustack.sync.sources.choose import Choice
 from lustack.sync.world import World
 
 __all__ = ("playground",)
+
+MD5_OF_X = hashlib.md5(b"x", usedforsecurity=False).hexdigest()
 
 
 class Site:
@@ -123,3 +126,55 @@ def test_when_an_mdt_loses_our_user_everything_is_compared(site):
     assert running[0].engine.readers[0].losses == 1
     assert other in site.users
     site.stop(*running)
+
+
+def test_what_no_record_tells_is_found_by_the_next_comparison(site):
+    site.settings = replace(site.settings, check_interval_s=0.5)
+    running = site.start()
+    wait_for(lambda: running[0].cycles >= 1)
+    # The MDT crashed before the close of an old file was on its disk; a nodemap without audit records nothing at all.
+    site.lustre.write(site.top + b"f", b"x")
+    wait_for(lambda: site.playground.listed() == ["f"])
+    site.lustre.write(site.top + b"f", b"longer", is_close_lost=True)
+    (site.playground.container / "unrecorded").write_bytes(b"x")
+    wait_for(lambda: site.playground.listed() == ["f", "unrecorded"])
+    wait_for(lambda: site.playground.sink.containers[KEY].shown()["f"].size_bytes == 6)
+    site.stop(*running)
+
+
+@pytest.mark.expects_log("has lost events")
+def test_when_an_mdt_gives_indices_again_everything_is_compared(site):
+    running = site.start()
+    wait_for(lambda: running[0].cycles >= 1)
+    mdt = site.lustre.mdts()[0]
+    log, reader = site.lustre.logs[mdt], running[0].engine.readers[0]
+    # Another user keeps the records, as a second consumer of the changelog does.
+    log.register()
+    for number in range(5):
+        site.lustre.write(site.top + b"f%d" % number, b"x")
+    wait_for(lambda: len(site.playground.listed()) == 5)
+    log.users[site.users[mdt]] = 0
+    log.restart(lost=3)
+    site.lustre.unlink(site.top + b"f0")
+    for number in range(5, 9):
+        site.lustre.write(site.top + b"f%d" % number, b"x")
+    wait_for(lambda: reader.losses == 1)
+    wait_for(lambda: site.playground.listed() == [f"f{number}" for number in range(1, 9)])
+    site.stop(*running)
+
+
+def test_a_release_by_hsm_reads_no_data(site):
+    hashed = []
+    running = site.start()
+    wait_for(lambda: running[0].cycles >= 1)
+    site.lustre.write(site.top + b"f", b"x")
+    # Listed, and its MD5 is known.
+    wait_for(lambda: site.playground.sink.containers[KEY].shown().get("f") is not None)
+    wait_for(lambda: site.playground.sink.containers[KEY].shown()["f"].etag == MD5_OF_X)
+    wait_for(lambda: all_acknowledged(site))
+    running[0].backlog.add = lambda item, *_: hashed.append(item)
+    site.lustre.release(site.top + b"f")
+    wait_for(lambda: all_acknowledged(site))
+    site.stop(*running)
+    assert site.playground.sink.containers[KEY].shown()["f"].etag == MD5_OF_X
+    assert hashed == []
