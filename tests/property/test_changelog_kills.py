@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reader of changelogs is killed by SIGKILL again and again while jobs work: no operation is lost.
+
+Nothing is cleared before what was read is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+from tests import filed_lustre
+from tests.contract.test_lustre import FakeGround
+from tests.lustre.test_walk import Worker, is_covered, snapshot
+
+from lustack.mapping.names import RelPath
+from lustack.sync.events import NameChanged, TreeMoved
+from lustack.sync.sources.changelog import parse_position
+
+KILLS = 8
+LIMIT_S = 60.0
+
+
+def start(directory):
+    return subprocess.Popen([sys.executable, "-m", "tests.filed_lustre", str(directory)], cwd=os.getcwd())
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+
+
+def wait_for(condition):
+    until_s = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < until_s, "it never happened"
+        time.sleep(0.02)
+
+
+def indices(directory):
+    found = json.loads(filed_lustre.read_position(directory))
+    return {mdt: parse_position(each).index for mdt, each in found.items()}
+
+
+def read_events(directory):
+    with open(directory / "events") as file:
+        for line in file:
+            # A kill may have cut the last line that it wrote; then it was not acknowledged, and follows again.
+            if not line.endswith("\n") or not line.startswith("["):
+                continue
+            is_name, paths = json.loads(line)
+            found = [RelPath(bytes.fromhex(path)) for path in paths]
+            yield NameChanged(found[0]) if is_name else TreeMoved(found[0], found[-1])
+
+
+def test_a_reader_that_is_killed_loses_nothing_and_clears_nothing_too_early(tmp_path):
+    (tmp_path / "tree").mkdir()
+    ground = FakeGround(tmp_path / "tree")
+    chance, worker = random.Random(7), Worker(ground, 7)
+    positions = dict.fromkeys(ground.mdts, "0:0:" + bytes(16).hex())
+    filed_lustre.replace_file(str(tmp_path / "position"), json.dumps(positions))
+    filed_lustre.export(ground.lustre, str(tmp_path))
+    process, ever = start(tmp_path), set()
+    try:
+        for _ in range(KILLS):
+            before = indices(tmp_path)
+            for _ in range(25):
+                worker.step()
+                filed_lustre.export(ground.lustre, str(tmp_path))
+            ever.update(os.fsencode(path) for path in snapshot(str(tmp_path / "tree" / "top")))
+            wait_for(lambda before=before: indices(tmp_path) != before)
+            time.sleep(chance.random() * 0.05)
+            kill(process)
+            process = start(tmp_path)
+        wait_for(lambda: indices(tmp_path) == {mdt: log.last_index for mdt, log in ground.lustre.logs.items()})
+    finally:
+        kill(process)
+    events = list(read_events(tmp_path))
+    assert len(ever) > 20
+    assert [path for path in ever if not is_covered(path, events)] == []
+    assert not (tmp_path / "violation").exists()
