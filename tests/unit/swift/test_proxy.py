@@ -319,6 +319,13 @@ class TestWriting:
         assert "object.client_timeouts" in stage.log.counted
 
 
+def test_clients_may_ask_for_what_they_may_on_stock(stage):
+    ours, path = stage.app.get_controller(stage.request("GET", "c/o"))
+    for _ in range(2):
+        assert ours(stage.app, **path).allowed_methods == ReplicatedObjectController(stage.app, **path).allowed_methods
+    assert stage.call("UPDATE", "c/o").status_int == 405
+
+
 class TestTrouble:
     @pytest.mark.expects_log("ERROR swift.tests: Object GET returning 503 for")
     def test_what_only_a_server_can_mend_is_503(self, stage):
