@@ -21,7 +21,7 @@ from lustack.sync.sources.changelogs import ChangelogSources
 from lustack.sync.sources.protocol import SourceLostError
 from lustack.sync.sources.roots import Root
 
-SEEDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "search" else 6
+SEEDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "search" else 3
 STEPS = 120
 
 

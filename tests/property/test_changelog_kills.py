@@ -21,7 +21,7 @@ from lustack.mapping.names import RelPath
 from lustack.sync.events import NameChanged, TreeMoved
 from lustack.sync.sources.changelog import parse_position
 
-KILLS = 8
+KILLS = 5
 LIMIT_S = 60.0
 
 
