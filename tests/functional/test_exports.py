@@ -142,6 +142,9 @@ def test_a_tree_is_imported_while_jobs_change_it_and_the_importer_is_killed(site
     site.reconcile()
     assert listing(site) == tree(directory)
     assert site.reconcile()["put"] == 0
+    checked = [*command(site)[:-3], "fsck", "AUTH_test/results", "--config-file", str(site.conf)]
+    done = subprocess.run(checked, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_is_done_on_either_side_is_seen_on_the_other(site, directory):
