@@ -16,7 +16,7 @@ BIN := .venv/bin
 TOX := $(BIN)/tox run --quiet
 SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
 
-.PHONY: help lustre run demo test test-all lint unit cinder functional volumes coverage long soak torture dev install clean
+.PHONY: help lustre run demo test test-all lint unit nova cinder functional volumes coverage long soak torture dev install clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ unit: .venv/.ready-test  ## the quick tests
 functional: .venv/.ready-test  ## the tests with real servers
 	@$(TOX) -e functional </dev/null
 
+nova: .venv/.ready-test  ## the quick tests of the volume driver of nova-compute, beside the real Nova
+	@$(TOX) -e nova </dev/null
+
 cinder: .venv/.ready-volumes  ## the tests of the driver of volumes, on real files
 	@$(TOX) -e cinder </dev/null
 
@@ -49,12 +52,12 @@ coverage: .venv/.ready-test  ## every line and branch was reached by the quick t
 	@$(TOX) -e coverage </dev/null
 
 test: .venv/.ready-test .venv/.ready-demo  ## everything that CI runs; stops at the first failure
-	@for step in lint unit coverage functional demo; do \
+	@for step in lint unit nova coverage functional demo; do \
 	    echo "== make $$step"; SECONDS=0; \
 	    $(MAKE) --no-print-directory $$step || { echo "== FAILED: make $$step after $$SECONDS s"; exit 1; }; \
 	    echo "== $$step took $$SECONDS s"; \
 	done; \
-	echo "== passed: lint, unit, coverage, functional, demo"
+	echo "== passed: lint, unit, nova, coverage, functional, demo"
 
 lustre: .venv/.ready-dev  ## the tests on a mounted Lustre, as root: LUSTACK_TEST_LUSTRE=/mnt/point make lustre
 	@$(BIN)/python -m pytest tests/lustre </dev/null

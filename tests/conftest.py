@@ -22,8 +22,9 @@ hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, d
 hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
-# What needs Cinder has its own environment (tox -e cinder); elsewhere it is not collected.
-collect_ignore = [] if importlib.util.find_spec("cinder") else ["cinder", "unit/brick", "unit/cinder"]
+# What needs a service has an environment of its own (tox -e cinder, nova); elsewhere it is not collected.
+SERVICES = {"cinder": "cinder", "nova": "nova", "unit/brick": "os_brick", "unit/cinder": "cinder", "unit/nova": "nova"}
+collect_ignore = [folder for folder, service in SERVICES.items() if importlib.util.find_spec(service) is None]
 
 # How long a thread may take to end after the test that made it asked it to.
 THREAD_GRACE_S = 2.0

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lustack doctor`: the arguments, and what people are told."""
+
+from __future__ import annotations
+
+import argparse
+
+from lustack.cli import exits
+
+_EXAMPLES = """\
+examples:
+  lustack doctor nova
+  lustack doctor nova --config-file /etc/nova/nova.conf --config-file /etc/nova/nova-compute.conf
+  lustack doctor nova --python /opt/openstack/bin/python --json
+
+Exit codes: 0 ready, 1 something is bad."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="tell whether this host is ready for volumes on Lustre",
+        description="Looks at packages, versions, registration, mounts, locks and rights, and says how to mend what is "
+        "not right. Changes nothing.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("service", choices=["nova"], help="what this host is to run")
+    parser.add_argument("--config-file", metavar="FILE", action="append", default=[], help="of the service; repeatable")
+    parser.add_argument("--python", metavar="PATH", default="", help="the service's Python (default: its program's)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.set_defaults(run=run)
+
+
+def run(wanted: argparse.Namespace) -> int:
+    """Look, and tell.
+
+    Returns:
+        The exit code.
+    """
+    from lustack.doctor import findings, nova
+    from lustack.doctor.host import Host
+
+    found = nova.examine(Host(), wanted.python, wanted.config_file)
+    print(findings.render_json(found) if wanted.json else findings.render_text(found))
+    return exits.DONE if findings.is_ready(found) else exits.FAILED

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at the host: programs, the Lustre client, mounts and what they can do.
+
+Rule: nothing is believed that can be tried; what may hang is done by a child with a time limit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from lustack.brick.bounded import BoundedRunner
+from lustack.doctor.findings import Finding, Verdict, judge
+from lustack.errors import LustackError
+from lustack.lustre import mounts
+
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+
+# Takes a lock on a new file, and asks for it again through another description, as qemu does.
+_TRY_LOCKS: Final = """
+import fcntl, os, sys, tempfile
+with tempfile.NamedTemporaryFile(dir=sys.argv[1], prefix=".lustack-doctor-") as file:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fd = os.open(file.name, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        print("not exclusive")
+    except BlockingIOError:
+        print("exclusive")
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as its files and programs show it.
+
+    Attributes:
+        runner: runs programs with a time limit.
+        mounts: the kernel's list of mounts.
+        filesystems: the kernel's list of types of file systems.
+        limit_s: how long a mounted share may take to answer.
+    """
+
+    runner: BoundedRunner = field(default_factory=BoundedRunner)
+    mounts: str = "/proc/self/mounts"
+    filesystems: str = "/proc/filesystems"
+    limit_s: float = 10.0
+
+    def look_at_client(self) -> list[Finding]:
+        """Whether `mount -t lustre` can work."""
+        helper = shutil.which("mount.lustre", path=os.environ.get("PATH", "") + ":/sbin:/usr/sbin")
+        with open(self.filesystems, encoding="ascii") as lines:
+            is_known = any(line.split()[-1:] == ["lustre"] for line in lines)
+        return [
+            judge(
+                "mount helper",
+                helper or "mount.lustre is missing",
+                is_good=helper is not None,
+                remedy="install the Lustre client's tools (lustre-client-utils, lustre-utils)",
+            ),
+            judge(
+                "kernel module",
+                "the kernel knows lustre" if is_known else "the kernel does not know lustre (yet)",
+                is_good=is_known,
+                remedy="modprobe lustre; if that fails, install the client's module for this kernel",
+                otherwise=Verdict.WARNING,
+            ),
+        ]
+
+    def look_at_program(self, program: str, least: tuple[int, int, int], package: str) -> Finding:
+        """Whether a program is there, and new enough.
+
+        Args:
+            program: answers to `--version`.
+            least: its oldest version that will do.
+            package: where it comes from.
+        """
+        wanted = ".".join(map(str, least))
+        remedy = f"install {package} {wanted} or newer"
+        try:
+            said = self.runner.run([program, "--version"], key=program, limit_s=self.limit_s)
+        except (LustackError, OSError) as error:
+            return Finding(program, Verdict.BAD, f"it cannot be run: {error}", remedy)
+        version = parse_version(said)
+        return judge(program, said.strip().partition("\n")[0], is_good=version >= least, remedy=remedy)
+
+    def look_at_mounts(self, base: str) -> list[Finding]:
+        """Whether each Lustre mount below a directory answers, and has what volumes need.
+
+        Args:
+            base: where the service mounts.
+        """
+        with open(self.mounts, "rb") as lines:
+            found = mounts.parse_mounts(lines)
+        below = [mount for mount in found if is_below(os.fsdecode(mount.point), base)]
+        if not below:
+            return [Finding("mounts", Verdict.OK, f"no share is mounted below {base} at this moment")]
+        return [finding for mount in below for finding in self._look_at_mount(mount)]
+
+    def _look_at_mount(self, mount: mounts.Mount) -> Iterable[Finding]:
+        point = os.fsdecode(mount.point)
+        for fault in mounts.find_faults(mount.options):
+            if "user_xattr" not in fault:  # volumes need no attributes
+                yield Finding("mount options", Verdict.BAD, f"{point}: {fault}", "unmount it and mount it again so")
+        try:
+            said = self.runner.run([sys.executable, "-c", _TRY_LOCKS, point], key=point, limit_s=self.limit_s)
+        except LustackError as error:
+            remedy = "see that the servers answer (lfs check servers), that it is mounted with flock and may be written"
+            yield Finding("mount", Verdict.BAD, f"{point}: {error}", remedy)
+            return
+        yield judge(
+            "locks",
+            f"{point}: locks are {said.strip()}",
+            is_good=said.strip() == "exclusive",
+            remedy="mount with -o flock",
+        )
+
+
+def is_below(path: str, base: str) -> bool:
+    """Whether a path is inside a directory."""
+    return path.startswith(base.rstrip("/") + "/")
+
+
+def parse_version(text: str) -> tuple[int, int, int]:
+    """The first version in a text; zeros if there is none."""
+    found = _VERSION.search(text)
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (0, 0, 0)
