@@ -17,7 +17,7 @@ from typing import Final
 from lustack.brick.bounded import BoundedRunner
 from lustack.doctor.findings import Finding, Verdict, judge
 from lustack.errors import LustackError
-from lustack.lustre import mounts
+from lustack.lustre.mounts import Mount, find_faults, parse_mounts
 
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
@@ -96,15 +96,15 @@ class Host:
             base: where the service mounts.
         """
         with open(self.mounts, "rb") as lines:
-            found = mounts.parse_mounts(lines)
+            found = parse_mounts(lines)
         below = [mount for mount in found if is_below(os.fsdecode(mount.point), base)]
         if not below:
             return [Finding("mounts", Verdict.OK, f"no share is mounted below {base} at this moment")]
         return [finding for mount in below for finding in self._look_at_mount(mount)]
 
-    def _look_at_mount(self, mount: mounts.Mount) -> Iterable[Finding]:
+    def _look_at_mount(self, mount: Mount) -> Iterable[Finding]:
         point = os.fsdecode(mount.point)
-        for fault in mounts.find_faults(mount.options):
+        for fault in find_faults(mount.options):
             if "user_xattr" not in fault:  # volumes need no attributes
                 yield Finding("mount options", Verdict.BAD, f"{point}: {fault}", "unmount it and mount it again so")
         try:
