@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import queue
 import socket
 import threading
 import time
@@ -129,10 +130,13 @@ class ToozLease:
         known = sorted({entry.name for entry in entry_points(group="tooz.backends")})
         if urlsplit(url).scheme not in known:
             raise ConfigurationError("[sync]", "coordination_url", url, f"a URL that begins with {', '.join(known)}")
+        # Here and not in a thread: it brings eventlet, and what others import at that moment would be patched.
+        import_module("tooz.coordination")
         who = member or f"{socket.gethostname()}-{os.getpid()}"
         self._new_session: Callable[[], Session] = lambda: Session(with_timeouts(url), sorted(names), who)
         self._monotonic_s = monotonic_s
         self._session: Session | None = None
+        self._caller: _Caller | None = None
         self._call: _Call | None = None
         self._is_held = False
         self._renewed_s = 0.0
@@ -142,10 +146,10 @@ class ToozLease:
         """See `Lease`."""
         if self._is_held:
             return True
-        if self._session is None:
-            self._session = self._new_session()
+        if self._session is None or self._caller is None:
+            self._session, self._caller = self._new_session(), _Caller()
         asked_s = self._monotonic_s()
-        self._is_held = self._ask(self._session.acquire) is True
+        self._is_held = self._ask(self._caller, self._session.acquire) is True
         if self.trouble and self._call is None:
             # It said no; a new connection may do better. One that says nothing is waited for.
             self.release()
@@ -154,10 +158,10 @@ class ToozLease:
 
     def renew(self) -> bool:
         """See `Lease`."""
-        if not self._is_held or self._session is None:
+        if not self._is_held or self._session is None or self._caller is None:
             return False
         asked_s = self._monotonic_s()
-        answer = self._ask(self._session.renew)
+        answer = self._ask(self._caller, self._session.renew)
         if answer:
             self._renewed_s = asked_s
         return answer or (answer is None and self._monotonic_s() - self._renewed_s < _GRACE_S)
@@ -165,20 +169,22 @@ class ToozLease:
     def release(self) -> None:
         """See `Lease`."""
         session, self._session = self._session, None
+        caller, self._caller = self._caller, None
         call, self._call = self._call, None
         self._is_held = False
-        if call is not None and session is not None:
+        if session is not None and caller is not None:
             # What hangs is left to itself: what it gets is given back when it comes to its end.
-            call.follow(session.close)
-        elif session is not None:
-            _Call(session.close).wait(_ANSWER_S)
+            closing = caller.make(session.close)
+            caller.end()
+            if call is None or call.done.is_set():
+                closing.done.wait(_ANSWER_S)
 
-    def _ask(self, function: Callable[[], bool]) -> bool | None:
+    def _ask(self, caller: _Caller, function: Callable[[], bool]) -> bool | None:
         """The answer of the coordinator, None if there is none (yet): then `trouble` says why."""
         self.trouble = ""
         if self._call is None:
-            self._call = _Call(function)
-        if not self._call.wait(_ANSWER_S):
+            self._call = caller.make(function)
+        if not self._call.done.wait(_ANSWER_S):
             self.trouble = "no answer yet"
             return None
         call, self._call = self._call, None
@@ -246,40 +252,42 @@ class Session:
 
 
 class _Call:
-    """A call in a thread of its own, because nobody knows how long it takes."""
+    """A call that is to be made, and what came of it."""
 
     def __init__(self, function: Callable[[], bool]) -> None:
-        self._functions = [function]
-        self._lock = threading.Lock()
-        self._done = threading.Event()
+        self.function = function
+        self.done = threading.Event()
         self.answer: bool | None = None
         self.trouble = ""
-        # Nobody waits for a thread that hangs, not even the end of the process.
+
+
+class _Caller:
+    """Makes calls one after the other, in a thread of its own: nobody knows how long they take.
+
+    Nobody waits for a thread that hangs, not even the end of the process.
+    """
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="coordinator", daemon=True).start()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Whether it has come to its end."""
-        return self._done.wait(timeout_s)
+    def make(self, function: Callable[[], bool]) -> _Call:
+        """Makes a call after those before."""
+        call = _Call(function)
+        self._calls.put(call)
+        return call
 
-    def follow(self, function: Callable[[], bool]) -> None:
-        """Calls another function after it."""
-        with self._lock:
-            self._functions.append(function)
-            if not self._done.is_set():
-                return
-        _Call(function)
+    def end(self) -> None:
+        """Ends the thread after the calls before."""
+        self._calls.put(None)
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._functions:
-                    self._done.set()
-                    return
-                function = self._functions.pop(0)
+        while (call := self._calls.get()) is not None:
             try:
-                self.answer = function()
+                call.answer = call.function()
             except Exception as error:  # noqa: BLE001 (each driver has errors of its own, and none may end the daemon)
-                self.trouble = str(error) or type(error).__name__
+                call.trouble = str(error) or type(error).__name__
+            call.done.set()
 
 
 class Leadership:
