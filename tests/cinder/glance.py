@@ -43,7 +43,7 @@ def _describe(image_id: str, given: dict) -> dict:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # a connection for each request: no thread waits for the next one
     images: dict[str, dict]
     directory: Path
 
@@ -53,7 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, status: int, body: object = None) -> None:
         payload = b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "application/json" if payload else "text/plain")
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)
@@ -74,6 +74,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         match self._words:
+            case ["versions"]:
+                self._answer(200, {"versions": [{"id": "v2.9", "status": "CURRENT"}]})
             case ["v2", "images"]:
                 self._answer(200, {"images": list(self.images.values())})
             case ["v2", "images", image_id] if image_id in self.images:
@@ -81,7 +83,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case ["v2", "images", image_id, "file"] if image_id in self.images:
                 self._send_file(self.directory / image_id)
             case ["v2", "schemas", "image"]:
-                self._answer(200, {"name": "image", "properties": {}, "additionalProperties": {"type": "string"}})
+                self._answer(200, {"name": "image", "properties": {key: {} for key in _describe("", {})}})
             case _:
                 self._answer(404)
 

@@ -152,7 +152,13 @@ class ManagingMixin(ChainMixin):
 
     @staticmethod
     def _swap_formats(volume: Any, new_volume: Any) -> None:
-        """Cinder swaps what it has loaded of the two volumes, which is not always their formats."""
+        """Swap the formats of the two volumes, unless Cinder does it afterwards.
+
+        Cinder swaps what it has loaded of the new volume, and a user's request has not loaded this.
+        Source: cinder 29.0.0, objects/volume.py, finish_volume_migration.
+        """
+        if new_volume.obj_attr_is_set("admin_metadata"):
+            return
         with volume.obj_as_admin(), new_volume.obj_as_admin():
             old, new = dict(volume.admin_metadata), dict(new_volume.admin_metadata)
             for target, formats in ((volume, new), (new_volume, old)):

@@ -72,6 +72,11 @@ class Volume:
     glance_metadata: Any = None
     _name_id: str | None = None
     saves: int = 0
+    has_loaded: bool = False
+
+    def obj_attr_is_set(self, name: str) -> bool:
+        """Whether Cinder has loaded something of it."""
+        return self.has_loaded
 
     @property
     def name(self) -> str:

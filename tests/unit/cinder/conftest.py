@@ -10,10 +10,13 @@ from pathlib import Path
 import cinder.privsep
 import pytest
 from cinder import coordination, objects
+from cinder.image import image_utils
 from oslo_config import cfg
 
 # Before anything of Cinder that uses them is imported.
 objects.register_all()
+# It keeps a pair of sockets for as long as the process lives.
+image_utils.tpool.setup()
 
 from tests.unit.cinder import bench  # noqa: E402
 

@@ -105,6 +105,14 @@ def test_a_copy_takes_the_name_and_the_format_of_the_volume_that_it_replaces(sta
     assert stage.describe(volume)["virtual-size"] == GIB
 
 
+def test_formats_are_left_to_cinder_when_it_swaps_them_itself(stage: Bench):
+    stage.set_up()
+    volume = Volume(provider_location="1.1.1.1@tcp:/elsewhere", admin_metadata={"format": "qcow2"})
+    copy = stage.create(has_loaded=True)
+    stage.driver.update_migrated_volume(None, volume, copy, "available")
+    assert volume.admin_metadata == {"format": "qcow2"}
+
+
 @pytest.mark.parametrize(("status", "location"), [("in-use", "1.1.1.1@tcp:/elsewhere"), ("available", SHARE)])
 def test_a_copy_keeps_its_name_while_the_other_is_needed(stage: Bench, status: str, location: str):
     stage.set_up()

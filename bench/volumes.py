@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our driver of volumes beside Cinder's NFS driver: same Cinder, same file system, in turn.
+
+    .tox/volumes/bin/python bench/volumes.py [--rounds 5] [--size 10] [--data 1024] [--json FILE]
+
+As root, with what `make volumes` installs. Times are what a user waits for, from the request to the state in the API,
+which is asked every 0.1 s; each is the median over the rounds, which alternate between the drivers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.cinder import stand
+from tests.cinder.api import Cinder
+
+KINDS = ("raw", "nfs")
+Thing = TypeVar("Thing")
+Times = dict[str, dict[str, list[float]]]
+
+
+def run_round(cinder: Cinder, kind: str, size_gib: int, data_mib: int, times: Times) -> None:
+    """One life of a volume with one driver.
+
+    Args:
+        cinder: a client.
+        kind: the volume type, which is the name of its back end.
+        size_gib: of the volume.
+        data_mib: how much of it is written.
+        times: receives the seconds of each step.
+    """
+
+    def timed(step: str, call: Callable[[], Thing]) -> Thing:
+        begin_s = time.monotonic()
+        found = call()
+        times[step][kind].append(time.monotonic() - begin_s)
+        return found
+
+    volume = timed("create", lambda: cinder.create(size_gib, kind))
+    with (cinder.stand.share(kind) / f"volume-{volume.id}").open("r+b") as file:
+        for _ in range(data_mib):
+            file.write(b"\xa5" * (1 << 20))
+    clone = timed("clone", lambda: cinder.create(size_gib, kind, source_volid=volume.id))
+    snapshot = timed("snapshot", lambda: cinder.snapshot(volume))
+    copy = timed("volume from snapshot", lambda: cinder.create(size_gib, kind, snapshot_id=snapshot.id))
+    timed("delete snapshot", lambda: cinder.gone(snapshot))
+    cinder.api.volumes.extend(volume, size_gib + 1)
+    timed("extend", lambda: cinder.volume(volume))
+    timed("delete", lambda: cinder.gone(volume))
+    cinder.gone(clone, copy)
+
+
+def measure(rounds: int, size_gib: int, data_mib: int) -> Times:
+    """Seconds of every step, for each driver."""
+    times: Times = defaultdict(lambda: defaultdict(list))
+    with tempfile.TemporaryDirectory() as root, stand.running(Path(root), {"raw": ""}) as running:
+        cinder = Cinder(running)
+        cinder.wait_for_services(len(KINDS) + 3)
+        for kind in KINDS:
+            cinder.make_type(kind, volume_backend_name=kind)
+        for number in range(rounds):
+            for kind in KINDS if number % 2 else reversed(KINDS):
+                run_round(cinder, kind, size_gib, data_mib, times)
+    return times
+
+
+def main() -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=10, help="GiB of a volume")
+    parser.add_argument("--data", type=int, default=1024, help="MiB that are written to it")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    times = measure(options.rounds, options.size, options.data)
+    print(f"{'step':24}{'ours s':>10}{'NFS driver s':>14}{'ratio':>8}")
+    for step, kinds in times.items():
+        ours, stock = (statistics.median(kinds[kind]) for kind in KINDS)
+        print(f"{step:24}{ours:10.2f}{stock:14.2f}{ours / stock:8.2f}")
+    if options.json:
+        options.json.write_text(json.dumps(times, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
