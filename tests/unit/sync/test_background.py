@@ -64,6 +64,14 @@ def test_hashed_files_get_their_rows_together(playground, background):
     assert playground.compare().same == 3
 
 
+def test_a_file_that_is_written_to_is_asked_again_later(playground, background):
+    with playground.write("a", b"a").open("ab"):
+        backlog, counts = hash_all(background, playground, "a")
+    assert counts.hashed == [Outcome.BUSY]
+    assert len(backlog) == 1
+    assert backlog.take(0.0) is None
+
+
 def test_objects_of_another_container_wait_for_their_turn(playground, background):
     playground.write("a")
     backlog = Backlog()
