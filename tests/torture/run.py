@@ -164,6 +164,8 @@ class Torture:
         checker.check(self._strict, self._wild)
         time.sleep(LATE_UPDATES_S)
         checker.check_listings([self.world.served.account / name for name in (*STRICT, *WILD)])
+        for problem in self.world.served.fsck():
+            self.world.failures.add(f"fsck: {problem}")
         if self.world.failures.sentences:
             self.world.failures.add(f"the comparison before the check said:\n{report}")
 
