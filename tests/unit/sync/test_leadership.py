@@ -216,6 +216,10 @@ def daemon(url, path):
     return subprocess.Popen([sys.executable, "-P", "-c", DAEMON, url, str(path)])
 
 
+# Measured on an idle machine: below 5 s. One with fifteen processes to each core took 7.
+SECONDS_S = 15
+
+
 def takes_over(url, tmp_path):
     """Seconds from the death of one process to the work of the next."""
     first_path, second_path = tmp_path / "first", tmp_path / "second"
@@ -241,11 +245,11 @@ def takes_over(url, tmp_path):
 
 
 def test_the_second_process_takes_over_within_seconds_by_a_file(tmp_path):
-    assert takes_over(f"file://{tmp_path}/locks", tmp_path) < 5
+    assert takes_over(f"file://{tmp_path}/locks", tmp_path) < SECONDS_S
 
 
 def test_the_second_process_takes_over_within_seconds_by_redis(redis_url, tmp_path):
-    assert takes_over(redis_url[0], tmp_path) < 5
+    assert takes_over(redis_url[0], tmp_path) < SECONDS_S
 
 
 def test_one_of_several_locks_is_enough_to_stand_by(redis_url):
