@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -60,20 +61,26 @@ def running(directory: Path) -> Iterator[str]:
     }
     with (directory / "broker.out").open("wb") as out:
         process = subprocess.Popen(
-            [programs / "rabbitmq-server"], env=environment, stdout=out, stderr=out, start_new_session=True
+            [programs / "rabbitmq-server"],
+            cwd=directory,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     try:
         _wait(lambda: can_connect(port), START_LIMIT_S, process)
         yield f"rabbit://guest:guest@127.0.0.1:{port}/"
     finally:
-        subprocess.run(
-            [programs / "rabbitmqctl", "stop"], env=environment, capture_output=True, check=False, timeout=60
-        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            stop = [programs / "rabbitmqctl", "stop"]
+            subprocess.run(stop, env=environment, capture_output=True, check=False, timeout=STOP_LIMIT_S)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_LIMIT_S)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        # Whatever is left of it; it is a session of its own.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         subprocess.run(["epmd", "-port", str(mapper), "-kill"], env=environment, capture_output=True, check=False)
 
 

@@ -32,7 +32,7 @@ def test_while_one_is_stuck_no_other_is_sent_after_it(monkeypatch: pytest.Monkey
     runner = BoundedRunner()
     ended = []
     # A child in uninterruptible sleep does not die of a signal.
-    monkeypatch.setattr(bounded.subprocess.Popen, "kill", ended.append)
+    monkeypatch.setattr(bounded.subprocess.Popen, "kill", lambda child: ended.append(child))  # noqa: PLW0108 - a method gets the child
     with pytest.raises(NoAnswerError):
         runner.run(["sleep", "60"], key="/mnt", limit_s=0.05)
     with pytest.raises(NoAnswerError):

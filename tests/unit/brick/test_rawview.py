@@ -51,7 +51,9 @@ def test_a_chain_is_read_and_written_as_one_file_of_raw_bytes(tmp_path: Path):
 @needs_root
 def test_nothing_outlives_a_service_that_is_killed(tmp_path: Path):
     image = make(tmp_path / "image")
-    code = f"from lustack.brick import rawview; print(rawview.open_view({image!r}).path, flush=True); input()"
+    code = (
+        f"from lustack.brick import rawview; view = rawview.open_view({image!r}); print(view.path, flush=True); input()"
+    )
     service = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with service:
         path = service.stdout.readline().decode().strip()
@@ -87,11 +89,14 @@ def test_a_daemon_that_neither_shows_nor_ends_is_given_up(tmp_path: Path, monkey
 
 
 def test_a_daemon_that_does_not_stop_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rawview, "_find_program", lambda root_helper: ["sh", "-c", "sleep 1"])
-    monkeypatch.setattr(rawview, "OPEN_LIMIT_S", 0.05)
     monkeypatch.setattr(rawview, "CLOSE_LIMIT_S", 0.05)
-    with pytest.raises(RawViewError, match="did not stop within"):
-        rawview.open_view(str(tmp_path / "image"))
+    keeper = subprocess.Popen(["sleep", "60"])
+    with (tmp_path / "pipe").open("wb") as pipe, (tmp_path / "messages").open("w+b") as messages:
+        view = rawview.RawView(str(tmp_path / "place" / "disk"), "image", keeper, pipe, messages)
+        with pytest.raises(RawViewError, match="did not stop within"):
+            view.close()
+    keeper.kill()
+    keeper.wait()
 
 
 def test_a_service_that_is_not_root_goes_through_its_root_helper(monkeypatch: pytest.MonkeyPatch):
