@@ -33,8 +33,9 @@ from lustack.server.topology import Host
 
 TROUBLE = re.compile(r"ERROR|WARNING|does not answer|imeout| 50[0-9] |Traceback")
 MOST_LINES = 15
-WARM_PART = 0.2
-"""How much of the time makes a server as large as it needs to be."""
+WARM_PART = 0.5
+"""How much of the time makes a server as large as it needs to be: both halves see the same crowd, so that what was
+needed once (up to 1 MiB for each upload under way) is not taken for growth."""
 
 REST_S = 10
 MORE_DESCRIPTORS = 16
