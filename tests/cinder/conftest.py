@@ -25,4 +25,7 @@ def cinder(running: stand.Stand) -> api.Cinder:
     found.wait_for_services(4 + len(BACKENDS))
     for name in (*BACKENDS, "nfs"):
         found.make_type(name, volume_backend_name=name)
+    # Cinder copies only within a back end, so these are types of one whose volumes have the other format.
+    found.make_type("raw-qcow2", volume_backend_name="raw", lustre__format="qcow2")
+    found.make_type("qcow2-raw", volume_backend_name="qcow2", lustre__format="raw")
     return found

@@ -73,8 +73,8 @@ def test_clones_and_volumes_from_snapshots_have_their_own_size_and_format(cinder
     cinder.write(source, 0x41, 0)
     snapshot = cinder.snapshot(source)
     cinder.write(source, 0x42, 0)
-    # Cinder wants a copy of another type to be made on the same back end, so types differ in their format only.
-    copies = [cinder.create(2, kind, source_volid=source.id), cinder.create(3, kind, snapshot_id=snapshot.id)]
+    type_name = kind if kind == source_kind else f"{source_kind}-{kind}"
+    copies = [cinder.create(2, type_name, source_volid=source.id), cinder.create(3, type_name, snapshot_id=snapshot.id)]
     for copy, pattern in zip(copies, (0x42, 0x41), strict=True):
         assert cinder.check(copy)["format"] == kind
         cinder.holds(copy, (pattern, 0))
