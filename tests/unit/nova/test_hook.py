@@ -15,9 +15,10 @@ import sys
 from lustack.nova import hook
 for _ in range({times}):
     hook.arm()
-waiting = len(sys.meta_path)
+waiting = [type(finder).__name__ for finder in sys.meta_path].count("_Waiting")
 from nova.virt.libvirt import driver
-print(driver.VOLUME_DRIVERS.get("lustre"), len(sys.meta_path) - waiting)
+left = [type(finder).__name__ for finder in sys.meta_path].count("_Waiting")
+print(driver.VOLUME_DRIVERS.get("lustre"), waiting, left)
 """
 
 
@@ -33,10 +34,14 @@ def site(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("times", "said"), [(0, "None 0"), (1, "lustack.nova.volume.LibvirtLustreVolumeDriver -1"), (2, None)]
+    ("times", "said"),
+    [
+        (0, "None 0 0"),
+        (1, "lustack.nova.volume.LibvirtLustreVolumeDriver 1 0"),
+        (2, "lustack.nova.volume.LibvirtLustreVolumeDriver 1 0"),
+    ],
 )
 def test_an_armed_interpreter_registers_when_novas_driver_is_imported(times, said):
-    said = said or "lustack.nova.volume.LibvirtLustreVolumeDriver -1"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ASK.format(times=times)], capture_output=True, text=True, check=True
     )
