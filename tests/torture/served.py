@@ -32,10 +32,12 @@ class Served:
     Attributes:
         directory: what is served.
         state: its databases, configuration and logs.
+        environment: what its processes get beside the environment of this one.
     """
 
     directory: Path
     state: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _access: dict[str, str] = field(default_factory=dict, init=False)
 
@@ -64,7 +66,13 @@ class Served:
         command = (*LUSTACK, "serve", str(self.directory), "--state", str(self.state), "--port", "0", "--json")
         log = self.state.parent / "serve.log"
         with log.open("ab") as stderr:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr)
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={**os.environ, **self.environment},
+            )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -79,10 +87,15 @@ class Served:
         """SIGKILL to the supervisor; the others follow by themselves."""
         self._end(signal.SIGKILL)
 
+    @property
+    def pid(self) -> int:
+        """The supervisor."""
+        assert self._process is not None
+        return self._process.pid
+
     def programs(self) -> dict[str, int]:
         """The processes that run, by name."""
-        assert self._process is not None
-        return {_name_of(pid): pid for pid in _children(self._process.pid)}
+        return {_name_of(pid): pid for pid in _children(self.pid)}
 
     def reconcile(self, *options: str) -> str:
         """`lustack sync reconcile`; returns what it says."""

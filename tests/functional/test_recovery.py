@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens below the daemon while it runs: containers go and come, servers are away. It recovers by itself.
+
+Comparisons of everything are hours away, but for those that the daemon itself finds necessary.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.functional.followed import Followed, ask_status, followed, wait_for
+
+CONTAINER_SERVER = "swift-container-server"
+RECREATIONS = 3
+ABSENCE_S = 2.0
+"""How long a deleted container is watched: a daemon that brought it back would do so within milliseconds."""
+
+BUSY_S = 3.0
+"""From an event to its count in a status: the status is written every second, on a machine that may be busy."""
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+    if os.geteuid() != 0:
+        pytest.skip("fanotify needs root")
+    with followed(tmp_path_factory.mktemp("recovery") / "data") as stage:
+        yield stage
+
+
+class Writer:
+    """Jobs that write into a directory, whoever removes it below them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.is_leaving = False
+        self.rounds = 0
+        self._stop = threading.Event()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Writes until the end of the block."""
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.01):
+            try:
+                self._write(self.rounds)
+            except FileNotFoundError:
+                # The container was deleted just now.
+                continue
+            self.rounds += 1
+
+    def _write(self, number: int) -> None:
+        inner = self.directory / "inner"
+        inner.mkdir(parents=True, exist_ok=True)
+        new = inner / f"new-{number % 10}"
+        new.write_bytes(b"n" * (number % 7))
+        if self.is_leaving:
+            new.replace(self.directory / f"kept-{number % 50}")
+        else:
+            new.unlink()
+
+
+def test_a_container_that_is_deleted_and_made_again_lists_what_is_there_then(stage: Followed) -> None:
+    directory = stage.make("box")
+    writer = Writer(directory)
+    with writer.working():
+        for number in range(RECREATIONS):
+            old = f"old-{number}"
+            assert stage.client.send("PUT", f"/box/{old}", body=b"of Swift").status == 201
+            wait_for(lambda old=old: old in (stage.listed("box") or {}))
+            assert stage.client.send("DELETE", f"/box/{old}").status == 204
+            writer.is_leaving = False
+            remove_all(directory)
+            wait_for(lambda: stage.client.send("DELETE", "/box").status == 204)
+            writer.is_leaving = True
+            check_that_it_stays_away(stage, writer)
+            assert stage.client.send("PUT", "/box").status == 201
+            wait_for(lambda: any(name.startswith("kept") for name in stage.listed("box") or {}))
+    wait_for(lambda: stage.is_true("box"))
+    assert not any(name.startswith("old") for name in stage.listed("box") or {})
+    wait_for(stage.is_watching)
+    assert stage.look().trouble == ""
+
+
+def check_that_it_stays_away(stage: Followed, writer: Writer) -> None:
+    """Nobody but a client makes the container, whatever is written where it was."""
+    until_s, rounds, events = time.monotonic() + ABSENCE_S, writer.rounds, stage.look().events
+    while time.monotonic() < until_s:
+        assert stage.client.send("HEAD", "/box").status == 404
+        answer = stage.client.send("GET", "", query="format=json")
+        assert "box" not in [row["name"] for row in json.loads(answer.body or b"[]")]
+        time.sleep(0.05)
+    assert writer.rounds > rounds
+    assert any(writer.directory.glob("kept-*"))
+    wait_for(lambda: stage.look().events > events)
+    assert stage.client.send("HEAD", "/box").status == 404
+
+
+def remove_all(directory: Path) -> None:
+    """What jobs left behind."""
+    for path in directory.glob("kept-*"):
+        path.unlink()
+
+
+@contextmanager
+def hanging(stage: Followed) -> Iterator[None]:
+    """The container server takes connections, and answers nothing."""
+    group = stage.served.programs()[CONTAINER_SERVER]
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
+@contextmanager
+def gone(stage: Followed) -> Iterator[None]:
+    """There is no container server, and nobody to start it."""
+    os.kill(stage.served.pid, signal.SIGSTOP)
+    try:
+        os.killpg(stage.served.programs()[CONTAINER_SERVER], signal.SIGKILL)
+        yield
+    finally:
+        os.kill(stage.served.pid, signal.SIGCONT)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("away", [hanging, gone])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+def test_while_the_container_server_is_away_the_lag_is_told_and_then_it_is_made_up_for(
+    stage: Followed, away, seconds: int
+) -> None:
+    conf = stage.served.state / "etc" / "lustack.conf"
+    directory = stage.make(f"{away.__name__}-{seconds}")
+    wait_for(lambda: stage.is_true(directory.name) and stage.look().lag_s == 0)
+    lags = []
+    with away(stage):
+        began_s = time.monotonic()
+        count = 0
+        while time.monotonic() < began_s + seconds:
+            for number in range(count, count + 10):
+                (directory / f"file-{number}").write_bytes(b"x" * number)
+            count += 10
+            time.sleep(1)
+            asked_s = time.monotonic() - began_s
+            found = ask_status(conf)
+            answered_s = time.monotonic() - began_s
+            assert found["is_alive"]
+            assert found["lag_s"] + found["age_s"] <= answered_s + 0.01
+            assert found["lag_s"] + found["age_s"] >= asked_s - BUSY_S
+            assert found["lag_records"] <= count * 2
+            lags.append(found["lag_s"])
+        (directory / "file-0").unlink()
+    assert lags == sorted(lags)
+    assert lags[-1] > seconds - BUSY_S
+    assert found["lag_records"] >= count - 10
+    wait_for(lambda: stage.is_true(directory.name))
+    assert len(stage.listed(directory.name) or {}) == count - 1
+    wait_for(lambda: ask_status(conf)["lag_s"] == 0)
+    wait_for(lambda: stage.look().lag_records == 0 and stage.is_watching())
