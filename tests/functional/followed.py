@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A served directory and what its listings and its daemon say, for tests of what the daemon follows by itself."""
+"""What listings and the daemon of a served directory say, for tests of what the daemon follows by itself."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.functional import tree
-from tests.torture.served import LUSTACK, NO_HEADERS, Client, Served
+from tests.torture.served import LUSTACK, Client, Served
 
+from lustack.server.topology import Access
 from lustack.sync import status
 
 LIMIT_S = 90.0
@@ -27,22 +27,50 @@ Listing = dict[str, int]
 """The size of each object by its name."""
 
 
-@dataclass
-class Followed:
-    """A served directory.
+@dataclass(frozen=True)
+class Reached:
+    """See `Reachable`: what a test serves by itself.
 
     Attributes:
-        served: its processes.
-        client: asks it.
+        access: to it.
     """
 
-    served: Served
+    access: Access
+
+    @property
+    def storage_url(self) -> str:
+        """See `Reachable`."""
+        return self.access.storage_url
+
+    @property
+    def auth_url(self) -> str:
+        """See `Reachable`."""
+        return self.access.auth_url
+
+    @property
+    def login(self) -> dict[str, str]:
+        """See `Reachable`."""
+        return {"X-Auth-User": self.access.user, "X-Auth-Key": self.access.key}
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What is served and followed.
+
+    Attributes:
+        account: directory of the account.
+        memory: of the daemon.
+        client: asks Swift.
+    """
+
+    account: Path
+    memory: Path
     client: Client
 
     def make(self, container: str) -> Path:
         """Makes a container; returns its directory, which is there."""
         assert self.client.send("PUT", f"/{container}").status in (201, 202)
-        place = self.served.account / container
+        place = self.account / container
         place.mkdir(parents=True, exist_ok=True)
         return place
 
@@ -56,11 +84,11 @@ class Followed:
 
     def is_true(self, container: str) -> bool:
         """Whether the listing of a container says what is in its directory. Nothing may change there meanwhile."""
-        return self.listed(container) == there(self.served.account / container)
+        return self.listed(container) == there(self.account / container)
 
     def look(self) -> status.Status:
         """What the daemon says of itself, at once."""
-        return status.read(str(self.served.state / "sync")) or status.Status()
+        return status.read(str(self.memory)) or status.Status()
 
     def is_watching(self) -> bool:
         """Whether the daemon reads its source, and has nothing left of what it did to begin with."""
@@ -87,17 +115,21 @@ def ask_status(conf: Path) -> dict[str, object]:
 
 
 @contextmanager
-def followed(directory: Path, environment: Mapping[str, str] = NO_HEADERS) -> Iterator[Followed]:
-    """Serves a directory; its databases are elsewhere. The daemon watches when the block begins."""
-    with tempfile.TemporaryDirectory() as state:
-        served = Served(directory, Path(state) / "state", environment)
-        served.start()
-        try:
-            found = Followed(served, Client(served))
-            wait_for(found.is_watching)
-            yield found
-        finally:
-            served.stop()
+def following(served: Served) -> Iterator[Followed]:
+    """Serves; the daemon watches when the block begins."""
+    served.start()
+    try:
+        found = Followed(served.account, served.state / "sync", Client(served))
+        wait_for(found.is_watching)
+        yield found
+    finally:
+        served.stop()
+
+
+def await_fence(place: Path) -> None:
+    """`lustack sync wait`: what was done before is listed afterwards."""
+    command = (*LUSTACK, "sync", "wait", str(place), "--timeout", str(LIMIT_S))
+    subprocess.run(command, check=True, timeout=2 * LIMIT_S)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

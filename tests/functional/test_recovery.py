@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.functional.followed import Followed, ask_status, followed, wait_for
+from tests.functional.followed import Followed, ask_status, following, wait_for
+from tests.torture.served import Served
 
 CONTAINER_SERVER = "swift-container-server"
 RECREATIONS = 3
@@ -28,10 +30,16 @@ BUSY_S = 3.0
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     if os.geteuid() != 0:
         pytest.skip("fanotify needs root")
-    with followed(tmp_path_factory.mktemp("recovery") / "data") as stage:
+    with tempfile.TemporaryDirectory() as state:
+        yield Served(tmp_path_factory.mktemp("recovery") / "data", Path(state) / "state")
+
+
+@pytest.fixture(scope="module")
+def stage(served: Served) -> Iterator[Followed]:
+    with following(served) as stage:
         yield stage
 
 
@@ -118,9 +126,9 @@ def remove_all(directory: Path) -> None:
 
 
 @contextmanager
-def hanging(stage: Followed) -> Iterator[None]:
+def hanging(served: Served) -> Iterator[None]:
     """The container server takes connections, and answers nothing."""
-    group = stage.served.programs()[CONTAINER_SERVER]
+    group = served.programs()[CONTAINER_SERVER]
     os.killpg(group, signal.SIGSTOP)
     try:
         yield
@@ -129,27 +137,27 @@ def hanging(stage: Followed) -> Iterator[None]:
 
 
 @contextmanager
-def gone(stage: Followed) -> Iterator[None]:
+def gone(served: Served) -> Iterator[None]:
     """There is no container server, and nobody to start it."""
-    os.kill(stage.served.pid, signal.SIGSTOP)
+    os.kill(served.pid, signal.SIGSTOP)
     try:
-        os.killpg(stage.served.programs()[CONTAINER_SERVER], signal.SIGKILL)
+        os.killpg(served.programs()[CONTAINER_SERVER], signal.SIGKILL)
         yield
     finally:
-        os.kill(stage.served.pid, signal.SIGCONT)
+        os.kill(served.pid, signal.SIGCONT)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("away", [hanging, gone])
 @pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
 def test_while_the_container_server_is_away_the_lag_is_told_and_then_it_is_made_up_for(
-    stage: Followed, away, seconds: int
+    served: Served, stage: Followed, away, seconds: int
 ) -> None:
-    conf = stage.served.state / "etc" / "lustack.conf"
+    conf = served.state / "etc" / "lustack.conf"
     directory = stage.make(f"{away.__name__}-{seconds}")
     wait_for(lambda: stage.is_true(directory.name) and stage.look().lag_s == 0)
     lags = []
-    with away(stage):
+    with away(served):
         began_s = time.monotonic()
         count = 0
         while time.monotonic() < began_s + seconds:

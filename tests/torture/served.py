@@ -16,6 +16,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 READY_S, GONE_S, ANSWER_S = 120.0, 30.0, 90.0
 PAUSE_S = 0.05
@@ -189,10 +190,29 @@ class NoAnswerError(Exception):
     """The connection broke: nobody knows whether the request happened."""
 
 
+class Reachable(Protocol):
+    """A Swift that serves."""
+
+    @property
+    def storage_url(self) -> str:
+        """Where the account is."""
+        ...
+
+    @property
+    def auth_url(self) -> str:
+        """Where to log in."""
+        ...
+
+    @property
+    def login(self) -> Mapping[str, str]:
+        """The headers to log in with."""
+        ...
+
+
 class Client:
     """One worker's connection. Not thread-safe."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Reachable) -> None:
         self._served = served
         self._token = ""
 
