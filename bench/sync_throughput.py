@@ -109,7 +109,7 @@ def measure(host: topology.Host, served: instance.Instance, client: Client, tree
             time.sleep(0.02)
         wall_s = time.monotonic() - started_s
         used_s, server_s = time.process_time() - before_s, cpu_s(server) - server_before_s
-        rows = daemon.engine.board.counts.rows
+        rows = daemon.engine.parts.sink.rows
         stop.set()
         thread.join()
     assert sum(client.count(name) for name in tree.names()) == tree.files

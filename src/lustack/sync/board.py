@@ -40,8 +40,6 @@ class Counts:
 
     Attributes:
         events: that came.
-        rows: that were sent.
-        batches: that carried them.
         self_events: rows that repeat what Swift said itself.
         short_lived: names that came and went unseen.
         losses: how often a source lost events.
@@ -50,8 +48,6 @@ class Counts:
     """
 
     events: int = 0
-    rows: int = 0
-    batches: int = 0
     self_events: int = 0
     short_lived: int = 0
     losses: int = 0

@@ -29,7 +29,7 @@ _SHOWN = {
     "memory_bytes": ("memory_bytes", "What the names that wait take."),
     "job_count": ("jobs", "Parts of the tree that are to be compared."),
     "events": ("events", "Events since the start."),
-    "rows": ("rows", "Rows that were sent for events since the start."),
+    "rows": ("rows", "Rows that were sent since the start: for events, by comparisons, with hashes."),
     "batches": ("batches", "Requests that carried them."),
     "self_events": ("self_events", "Rows that repeat what Swift said itself."),
     "short_lived": ("short_lived", "Names that came and went unseen."),

@@ -21,7 +21,12 @@ _MOST = 100_000
 
 
 class RecentSink(Sink):
-    """A sink that remembers what went through it."""
+    """A sink that remembers what went through it.
+
+    Attributes:
+        rows: that were sent since the start, whatever for.
+        batches: that carried them.
+    """
 
     def __init__(self, sink: Sink, now_ns: int, most: int = _MOST) -> None:
         """Remembers from now on.
@@ -31,6 +36,7 @@ class RecentSink(Sink):
             now_ns: the time, not earlier than any that rows were stamped with before: those rows are not known.
             most: names to remember of each of two generations.
         """
+        self.rows = self.batches = 0
         self._sink = sink
         self._most = most
         self._lock = threading.Lock()
@@ -76,3 +82,6 @@ class RecentSink(Sink):
             self._young.update({(key, row.name): row.timestamp for row in rows})
             self._young_latest = max(self._young_latest, max((row.timestamp for row in rows), default=""))
         self._sink.send(key, rows)
+        with self._lock:
+            self.rows += len(rows)
+            self.batches += bool(rows)

@@ -99,7 +99,7 @@ class Reporter:
     def look(self, state: str) -> Status:
         """How the daemon is."""
         now_ns = self.now_ns()
-        engine, board, compared = self.engine, self.engine.board, self.compared
+        engine, board, compared, sink = self.engine, self.engine.board, self.compared, self.engine.parts.sink
         with board.locked():
             counts = replace(board.counts)
             dirty, held = board.dirty.count()
@@ -121,9 +121,9 @@ class Reporter:
                 memory_limit_bytes=board.dirty.limit_bytes,
                 events=counts.events,
                 events_per_s=self._rate(counts.events, self._before.events, now_ns),
-                rows=counts.rows,
-                rows_per_s=self._rate(counts.rows, self._before.rows, now_ns),
-                batches=counts.batches,
+                rows=sink.rows,
+                rows_per_s=self._rate(sink.rows, self._before.rows, now_ns),
+                batches=sink.batches,
                 self_events=counts.self_events,
                 short_lived=counts.short_lived,
                 losses=sum(each.losses for each in sources),

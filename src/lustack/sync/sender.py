@@ -125,7 +125,7 @@ class Sender:
             self.sink.send(key, rows)
         again = looked.unseen if may_delete else [*looked.unseen, b""]
         self._ask_again(key, again)
-        self._count(looked, len(rows))
+        self._count(looked)
         for name in looked.unhashed:
             self.on_unhashed(key, name)
 
@@ -144,10 +144,8 @@ class Sender:
         if prefixes:
             self.board.ask(Job(Scope(*key, prefix, OWNER), RETRY) for prefix in sorted(prefixes))
 
-    def _count(self, looked: Looked, rows: int) -> None:
+    def _count(self, looked: Looked) -> None:
         with self.board.locked():
             counts = self.board.counts
-            counts.rows += rows
-            counts.batches += bool(rows)
             counts.self_events += looked.self_events
             counts.short_lived += looked.short_lived

@@ -96,7 +96,7 @@ class Status:
         memory_limit_bytes: what they may take.
         events: that came.
         events_per_s: in the last seconds.
-        rows: that were sent.
+        rows: that were sent, for events, by comparisons, with the MD5 of a file.
         rows_per_s: in the last seconds.
         batches: requests that carried them.
         self_events: rows that only repeated what Swift had said itself.

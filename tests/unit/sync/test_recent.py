@@ -50,3 +50,12 @@ def test_what_failed_may_have_arrived(recent, playground):
     with pytest.raises(SyncError):
         send(recent, "x", 200)
     assert not recent.is_untouched(KEY, "x", at(150))
+
+
+def test_what_was_sent_is_counted(recent, playground):
+    recent.send(KEY, [delete("x", 200 * S), delete("y", 200 * S)])
+    recent.send(KEY, [])
+    playground.sink.failures = 1
+    with pytest.raises(SyncError):
+        send(recent, "z", 200)
+    assert (recent.rows, recent.batches) == (2, 1)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 from tests.engines import Steps
@@ -23,6 +24,7 @@ class Stand:
     def __init__(self, steps):
         self.board = steps.board
         self.readers = [steps.reader]
+        self.parts = SimpleNamespace(sink=steps.sink)
 
 
 @pytest.fixture
@@ -68,6 +70,19 @@ def test_it_says_how_the_daemon_is(steps, reporter, now, shown, playground):
     assert (found.events, found.events_per_s, found.clock_ahead_s) == (3, 1.5, 1.5)
     assert (found.comparisons, found.trouble) == (3, "rain")
     assert found.started_ns == 100 * S
+
+
+def test_rows_are_counted_whatever_they_were_sent_for(steps, reporter, now, playground):
+    for name in ("x", "d/y", "d/z"):
+        playground.write(name, b"x")
+    steps.happen(changed("a/c/x"))
+    steps.work()
+    assert (reporter.report("running").rows, reporter.report("running").batches) == (1, 1)
+    steps.happen(TreeChanged(RelPath(b"a/c/d")))
+    steps.work()
+    now[0] += 2 * S
+    found = reporter.report("running")
+    assert (found.rows, found.rows_per_s, found.batches) == (3, 1.0, 2)
 
 
 def test_hashing_waits_while_events_wait(steps, reporter):

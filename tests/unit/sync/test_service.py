@@ -337,7 +337,7 @@ def test_closed_files_are_not_hashed_where_the_operator_does_not_want_it(playgro
     with running(world, choose=chooser) as daemon:
         wait_for(lambda: daemon.cycles == 1)
         chooser.happen(NameChanged(RelPath(b"a/c/a")))
-        wait_for(lambda: daemon.engine.board.counts.rows)
+        wait_for(lambda: daemon.engine.parts.sink.rows)
         assert len(daemon.backlog) == 0
 
 
