@@ -21,6 +21,8 @@ from lustack.sync import status
 
 LIMIT_S = 60
 ROUNDS = 3
+QUIET_S = 30.0
+"""Source: `quiet_s` of lustack.sync.settings."""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,11 @@ def listed(client: Client, container: str) -> list[str]:
     return [row["name"] for row in json.loads(answer.body or b"[]")] if answer.status == 200 else []
 
 
+def sizes(client: Client, container: str) -> dict[str, int]:
+    answer = client.send("GET", f"/{container}", query="format=json")
+    return {row["name"]: row["bytes"] for row in json.loads(answer.body)}
+
+
 def wait_for(condition) -> None:
     limit_s = time.monotonic() + LIMIT_S
     while not condition():
@@ -79,6 +86,24 @@ def test_what_jobs_do_is_listed_by_itself(served, client):
     wait_for(lambda: listed(client, "box") == [])
     wait_for(lambda: listed(client, "new") == ["moved/er/file"])
     assert look(served).comparisons == before
+
+
+def test_what_nobody_closes_is_not_waited_for_and_what_is_open_is(served, client):
+    box = served.account / "other"
+    (box / "truncated").write_bytes(b"body")
+    wait_for(lambda: "truncated" in listed(client, "other"))
+    with (box / "growing").open("wb") as growing:
+        growing.write(b"x")
+        growing.flush()
+        os.truncate(box / "truncated", 2)
+        os.mknod(box / "made")
+        began_s = time.monotonic()
+        wait_for(lambda: sizes(client, "other") == {"truncated": 2, "made": 0})
+        assert time.monotonic() - began_s < QUIET_S / 2
+    wait_for(lambda: sizes(client, "other") == {"truncated": 2, "made": 0, "growing": 1})
+    for path in box.iterdir():
+        path.unlink()
+    wait_for(lambda: listed(client, "other") == [])
 
 
 def test_what_happens_while_somebody_is_dead_is_listed_afterwards(served, client):

@@ -212,6 +212,20 @@ class Board:
             for container in self._containers(entry.scope) if is_waiting else ():
                 container.give_up()
 
+    def held(self, after_s: float, until_s: float, most: int) -> list[tuple[Container, list[bytes]]]:
+        """Names that are held since a time between these two, at most so many."""
+        with self._lock:
+            return self.dirty.held(after_s, until_s, most)
+
+    def release(self, container: Container, names: Iterable[bytes]) -> None:
+        """Names need not be held any more."""
+        now_s = self.monotonic_s()
+        with self._lock:
+            container.release(names)
+            if container.due:
+                self.dirty.touch(container, now_s)
+                self._names_came.notify()
+
     def tick(self) -> list[Fence]:
         """What time alone changes: held names are published. Returns who need not wait any more."""
         now_s = self.monotonic_s()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lustack.sync.address import is_ours
 from lustack.sync.sinks.protocol import ContainerKey
@@ -131,9 +131,21 @@ class Container:
     def publish(self, until_s: float) -> None:
         """Names that have been held since before a moment wait no longer."""
         ripe = list(itertools.takewhile(lambda item: item[1][1] <= until_s, self.held.items()))
-        for rest, (value, _) in ripe:
-            del self.held[rest]
-            self.due[rest] = value
+        self.release(rest for rest, _ in ripe)
+
+    def release(self, names: Iterable[bytes]) -> None:
+        """These names need not be held any more; some may not be."""
+        for rest in names:
+            if rest in self.held:
+                self.due[rest] = self.held.pop(rest)[0]
+
+    def held_between(self, after_s: float, until_s: float) -> Iterator[bytes]:
+        """Names that are held since a time between these two, the latest first: they are in that order."""
+        for rest, (_, since_s) in reversed(self.held.items()):
+            if since_s <= after_s:
+                return
+            if since_s <= until_s:
+                yield rest
 
     def swap(self, most: int) -> Batch:
         """Takes names to be looked at now, at most so many; they fly until `land`."""
@@ -271,6 +283,16 @@ class Dirty:
             if container.held:
                 container.publish(until_s)
                 self.touch(container, now_s)
+
+    def held(self, after_s: float, until_s: float, most: int) -> list[tuple[Container, list[bytes]]]:
+        """Names that are held since a time between these two, at most so many."""
+        found: list[tuple[Container, list[bytes]]] = []
+        for container in self._active:
+            names = list(itertools.islice(container.held_between(after_s, until_s), most))
+            if names:
+                found.append((container, names))
+                most -= len(names)
+        return found
 
     def oldest(self, *, with_held: bool = True) -> int | None:
         """The first window that something waits in; None: nothing does."""

@@ -26,6 +26,7 @@ from lustack.sync.book import Book, Entry
 from lustack.sync.clock import Clock
 from lustack.sync.device import open_device
 from lustack.sync.dirty import Dirty
+from lustack.sync.doubts import Doubts
 from lustack.sync.reader import Reader
 from lustack.sync.recent import RecentSink
 from lustack.sync.reconcile import Tools, Watcher
@@ -103,6 +104,7 @@ class Engine:
             parts.on_unhashed,
             parts.on_trouble,
         )
+        self._doubts = Doubts(self.board, {policy.index: self.path(policy) for policy in parts.policies})
         self._runner = Runner(self.board, parts.settings, parts.policies, parts.state, parts.on_trouble)
         self.failure: BaseException | None = None
         self._stop = threading.Event()
@@ -169,6 +171,7 @@ class Engine:
         for policy in self.parts.policies:
             if passed[policy.index]:
                 self.let_pass(policy, passed[policy.index])
+        self._doubts.ask()
 
     def let_pass(self, policy: Policy, nonces: Iterable[bytes]) -> None:
         """Who waits may go on."""
