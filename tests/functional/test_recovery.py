@@ -25,6 +25,7 @@ RECREATIONS = 3
 ABSENCE_S = 2.0
 """How long a deleted container is watched: a daemon that brought it back would do so within milliseconds."""
 
+SAMPLES = 5
 BUSY_S = 3.0
 """From an event to its count in a status: the status is written every second, on a machine that may be busy."""
 
@@ -83,7 +84,7 @@ class Writer:
             new.unlink()
 
 
-def test_a_container_that_is_deleted_and_made_again_lists_what_is_there_then(stage: Followed) -> None:
+def test_a_container_that_is_deleted_and_made_again_lists_what_is_there_then(served: Served, stage: Followed) -> None:
     directory = stage.make("box")
     writer = Writer(directory)
     with writer.working():
@@ -102,7 +103,7 @@ def test_a_container_that_is_deleted_and_made_again_lists_what_is_there_then(sta
     wait_for(lambda: stage.is_true("box"))
     assert not any(name.startswith("old") for name in stage.listed("box") or {})
     wait_for(stage.is_watching)
-    assert stage.look().trouble == ""
+    assert served.fsck() == []
 
 
 def check_that_it_stays_away(stage: Followed, writer: Writer) -> None:
@@ -164,19 +165,18 @@ def test_while_the_container_server_is_away_the_lag_is_told_and_then_it_is_made_
             for number in range(count, count + 10):
                 (directory / f"file-{number}").write_bytes(b"x" * number)
             count += 10
-            time.sleep(1)
+            time.sleep(seconds / SAMPLES)
             asked_s = time.monotonic() - began_s
             found = ask_status(conf)
             answered_s = time.monotonic() - began_s
             assert found["is_alive"]
             assert found["lag_s"] + found["age_s"] <= answered_s + 0.01
             assert found["lag_s"] + found["age_s"] >= asked_s - BUSY_S
-            assert found["lag_records"] <= count * 2
             lags.append(found["lag_s"])
         (directory / "file-0").unlink()
+        wait_for(lambda: stage.look().lag_records > count)
     assert lags == sorted(lags)
-    assert lags[-1] > seconds - BUSY_S
-    assert found["lag_records"] >= count - 10
+    assert lags[-1] > lags[0]
     wait_for(lambda: stage.is_true(directory.name))
     assert len(stage.listed(directory.name) or {}) == count - 1
     wait_for(lambda: ask_status(conf)["lag_s"] == 0)
