@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client that sends exactly what it is told: names as bytes, nothing retried, nothing interpreted.
 
-Rule 1: a connection that was idle for long is made anew before the next request: the server may close it just then.
+Rule 1: each request has its own connection: one that stays open may be closed by the server just then, and one that is
+made anew in the middle of a test looks like a leak.
 """
 
 from __future__ import annotations
 
 import http.client
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -18,8 +18,6 @@ from typing import Self
 from lustack.server.topology import Access
 
 NO_HEADERS: Mapping[str, str] = {}
-# Swift closes after a minute. Source: swift 2.38.3 common/wsgi.py, client_timeout of the proxy.
-LONG_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Answer:
 
 @dataclass
 class Client:
-    """One connection of the first user, which stays open.
+    """Requests of the first user, one after the other.
 
     Attributes:
         access: how to reach the server.
@@ -41,7 +39,6 @@ class Client:
 
     access: Access
     _token: str = field(default="", init=False)
-    _used_s: float = field(default=0.0, init=False)
 
     def __enter__(self) -> Self:
         url = urllib.parse.urlsplit(self.access.storage_url)
@@ -64,10 +61,10 @@ class Client:
         self, method: str, path: str, headers: Mapping[str, str] = NO_HEADERS, body: bytes | None = None
     ) -> Answer:
         """Send one request to a path below the account, which is quoted already and starts with `/` or is empty."""
-        if time.monotonic() - self._used_s > LONG_S:
+        try:
+            self._connection.request(method, self._base + path, body, {"X-Auth-Token": self._token, **headers})
+            response = self._connection.getresponse()
+            content = response.read()
+        finally:
             self._connection.close()  # the next request opens it
-        self._connection.request(method, self._base + path, body, {"X-Auth-Token": self._token, **headers})
-        response = self._connection.getresponse()
-        content = response.read()
-        self._used_s = time.monotonic()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
