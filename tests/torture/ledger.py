@@ -92,6 +92,9 @@ class Ledger:
 
     _states: dict[str, set[State | None]] = field(default_factory=dict)
     _floating: dict[str, list[Floating]] = field(default_factory=dict)
+    # What was uploaded last under a name. A job's file at the plain place hides an object that lies at its twin's, and
+    # shows it again when it goes.
+    _uploaded: dict[str, str] = field(default_factory=dict)
 
     def names(self) -> set[str]:
         """Every name that there may be."""
@@ -114,6 +117,7 @@ class Ledger:
     def put(self, name: str, state: State | None) -> None:
         """A PUT was answered, or, with None, a DELETE."""
         self._states[name] = {state}
+        self._uploaded[name] = "" if state is None else state.md5
         self._beat(name)
 
     def post(self, name: str, color: str) -> None:
@@ -180,7 +184,8 @@ class Ledger:
                 states = {_carry(state, known[seen.identity][0], seen) for state in known[seen.identity][1]}
                 self._states[name] = {replace(state, color=ANY) for state in states} if is_copy else states
             else:
-                color = ANY if seen.md5 in floated or "" in floated else None
+                may_be_swifts = seen.md5 in floated or "" in floated or seen.md5 == self._uploaded.get(name)
+                color = ANY if may_be_swifts else None
                 self._states[name] = {State(seen.md5, color)}
         return sorted(changed)
 
