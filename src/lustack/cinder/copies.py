@@ -108,6 +108,7 @@ class CopyMixin(SnapshotMixin):
             copy = Image(path, spec.image_format, key)
             self._images.copy(original, copy, keys.find_cipher(volume))
             self._fit(copy, volume, spec, source.size)
+        self._images.make_durable(path)
         self._set_rw_permissions(path)
         self._set_formats(volume, format=spec.image_format)
         return {"provider_location": volume.provider_location}

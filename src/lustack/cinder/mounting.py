@@ -64,20 +64,8 @@ class MountingMixin:
         Raises:
             ConfigurationError: the file is missing, empty or wrong; says what must change.
         """
-        section = f"[{self.configuration.config_group}]"
-        host, directory = self.configuration.nas_host, self.configuration.nas_share_path
-        if host and directory:
-            lines: Sequence[str] = [f"{host}:{directory}"]
-            where, option = section, "nas_host and nas_share_path"
-        else:
-            where = self.configuration.lustre_shares_config
-            option = "lustre_shares_config"
-            lines = _read_lines(where, section)
-        found = configured.parse_lines(lines, where, option)
-        if not found:
-            raise ConfigurationError(section, option, where, "a file that names at least one share")
-        self._known = found
-        self.shares = {address: share.flags for address, share in found.items()}
+        self._known = read_shares(self.configuration)
+        self.shares = {address: share.flags for address, share in self._known.items()}
 
     def _ensure_shares_mounted(self) -> None:
         """Mount what is configured; a share that cannot be is left out and said once."""
@@ -187,6 +175,30 @@ class MountingMixin:
     def _say_well(self, what: str) -> None:
         if self._failing.pop(what, None) is not None:
             LOG.info("%s is well again", what)
+
+
+def read_shares(configuration: Any) -> dict[str, configured.ConfiguredShare]:
+    """The shares that a back end is configured with, by address.
+
+    Args:
+        configuration: of the back end, as Cinder hands it over.
+
+    Raises:
+        ConfigurationError: the file is missing, empty or wrong; says what must change.
+    """
+    section = f"[{configuration.config_group}]"
+    host, directory = configuration.nas_host, configuration.nas_share_path
+    if host and directory:
+        lines: Sequence[str] = [f"{host}:{directory}"]
+        where, option = section, "nas_host and nas_share_path"
+    else:
+        where = configuration.lustre_shares_config
+        option = "lustre_shares_config"
+        lines = _read_lines(where, section)
+    found = configured.parse_lines(lines, where, option)
+    if not found:
+        raise ConfigurationError(section, option, where, "a file that names at least one share")
+    return found
 
 
 def _read_lines(path: str, section: str) -> list[str]:

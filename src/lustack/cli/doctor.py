@@ -12,6 +12,7 @@ examples:
   lustack doctor nova
   lustack doctor nova --config-file /etc/nova/nova.conf --config-file /etc/nova/nova-compute.conf
   lustack doctor nova --python /opt/openstack/bin/python --json
+  lustack doctor cinder --user cinder
 
 Exit codes: 0 ready, 1 something is bad."""
 
@@ -26,9 +27,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("service", choices=["nova"], help="what this host is to run")
+    parser.add_argument("service", choices=["cinder", "nova"], help="what this host is to run")
     parser.add_argument("--config-file", metavar="FILE", action="append", default=[], help="of the service; repeatable")
     parser.add_argument("--python", metavar="PATH", default="", help="the service's Python (default: its program's)")
+    parser.add_argument(
+        "--user", metavar="NAME", default="", help="who runs cinder-volume (default: who this is; others need root)"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.set_defaults(run=run)
 
@@ -39,9 +43,12 @@ def run(wanted: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    from lustack.doctor import findings, nova
+    from lustack.doctor import cinder, findings, nova
     from lustack.doctor.host import Host
 
-    found = nova.examine(Host(), wanted.python, wanted.config_file)
+    if wanted.service == "cinder":
+        found = cinder.examine(Host(), wanted.python, wanted.config_file, wanted.user)
+    else:
+        found = nova.examine(Host(), wanted.python, wanted.config_file)
     print(findings.render_json(found) if wanted.json else findings.render_text(found))
     return exits.DONE if findings.is_ready(found) else exits.FAILED

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lustack.brick.bounded import BoundedRunner
+from lustack.brick.errors import CommandError, NoAnswerError
 from lustack.doctor.findings import Finding, Verdict, judge
 from lustack.errors import LustackError
-from lustack.lustre.mounts import Mount, find_faults, parse_mounts
+from lustack.lustre.mounts import Mount, find_faults, find_mount, is_mount_point, parse_mounts
 
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
@@ -44,12 +45,14 @@ class Host:
         mounts: the kernel's list of mounts.
         filesystems: the kernel's list of types of file systems.
         limit_s: how long a mounted share may take to answer.
+        become: words before a command that make it run as the service's user; none: as who this is.
     """
 
     runner: BoundedRunner = field(default_factory=BoundedRunner)
     mounts: str = "/proc/self/mounts"
     filesystems: str = "/proc/filesystems"
     limit_s: float = 10.0
+    become: tuple[str, ...] = ()
 
     def look_at_client(self) -> list[Finding]:
         """Whether `mount -t lustre` can work."""
@@ -102,16 +105,41 @@ class Host:
             return [Finding("mounts", Verdict.OK, f"no share is mounted below {base} at this moment")]
         return [finding for mount in below for finding in self._look_at_mount(mount)]
 
+    def look_at_share(self, address: str, point: str) -> list[Finding]:
+        """Whether a share is mounted where its service mounts it, and has what volumes need.
+
+        Args:
+            address: the share.
+            point: where it belongs.
+        """
+        with open(self.mounts, "rb") as lines:
+            is_mounted = is_mount_point(lines, os.fsencode(point))
+        if not is_mounted:
+            remedy = "start the service, which mounts it, then ask again; if it does not, its log says why"
+            return [Finding("share", Verdict.WARNING, f"{address} is not mounted at {point}", remedy)]
+        with open(self.mounts, "rb") as lines:
+            mount = find_mount(parse_mounts(lines), os.fsencode(point))
+        faults = find_faults(mount.options) if mount is not None else []
+        return [*self._tell_faults(point, faults), *self._try_locks(point)]
+
     def _look_at_mount(self, mount: Mount) -> Iterable[Finding]:
         point = os.fsdecode(mount.point)
-        for fault in find_faults(mount.options):
+        yield from self._tell_faults(point, find_faults(mount.options))
+        yield from self._try_locks(point)
+
+    @staticmethod
+    def _tell_faults(point: str, faults: Iterable[str]) -> Iterable[Finding]:
+        for fault in faults:
             if "user_xattr" not in fault:  # volumes need no attributes
                 yield Finding("mount options", Verdict.BAD, f"{point}: {fault}", "unmount it and mount it again so")
+
+    def _try_locks(self, point: str) -> Iterable[Finding]:
+        command = [*self.become, sys.executable, "-c", _TRY_LOCKS, point]
         try:
-            said = self.runner.run([sys.executable, "-c", _TRY_LOCKS, point], key=point, limit_s=self.limit_s)
-        except LustackError as error:
+            said = self.runner.run(command, key=point, limit_s=self.limit_s)
+        except (CommandError, NoAnswerError) as error:
             remedy = "see that the servers answer (lfs check servers), that it is mounted with flock and may be written"
-            yield Finding("mount", Verdict.BAD, f"{point}: {error}", remedy)
+            yield Finding("mount", Verdict.BAD, f"{point}: {_say(error)}", remedy)
             return
         yield judge(
             "locks",
@@ -119,6 +147,13 @@ class Host:
             is_good=said.strip() == "exclusive",
             remedy="mount with -o flock",
         )
+
+
+def _say(error: CommandError | NoAnswerError) -> str:
+    """What a child died of, without the program that it was."""
+    if isinstance(error, CommandError):
+        return error.message.strip().rpartition("\n")[2] or f"exit code {error.code}"
+    return f"no answer within {error.limit_s:g} s"
 
 
 def is_below(path: str, base: str) -> bool:

@@ -54,6 +54,19 @@ def test_room_is_reserved_for_a_thick_copy(stage: Bench):
     assert (stage.share / clone.name).stat().st_blocks * 512 >= GIB
 
 
+@pytest.mark.parametrize(("kind", "program"), [("raw", "cp"), ("qcow2", "qemu-img")])
+def test_a_copy_is_on_the_disks_before_it_is_said_to_be_there(stage: Bench, kind: str, program: str):
+    source, _ = made(stage, "raw")
+    clone = Volume(1, volume_type=Type({"lustre:format": kind}))
+    stage.driver.create_cloned_volume(clone, source)
+    path = str(stage.share / clone.name)
+    touching = [command for command in stage.commands if path in command[-1] or f"of={path}" in command]
+    copied = max(number for number, command in enumerate(touching) if command[0] in {"cp", "qemu-img"})
+    synced = [number for number, command in enumerate(touching) if "conv=notrunc,fsync" in command]
+    assert synced
+    assert min(synced) > copied
+
+
 def test_a_snapshot_that_is_not_recorded_cannot_be_copied(stage: Bench):
     source, _ = made(stage, "raw")
     with pytest.raises(exception.InvalidSnapshot, match="not recorded"):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lustack.cli import main
-from lustack.doctor import nova
+from lustack.doctor import cinder, nova
 from lustack.doctor.findings import Finding, Verdict
 
 GOOD = Finding("qemu-img", Verdict.OK, "version 7.2")
@@ -18,6 +18,13 @@ def findings(monkeypatch):
     found = [GOOD]
     monkeypatch.setattr(nova, "examine", lambda host, python, files: found)
     return found
+
+
+def test_cinder_is_looked_at_as_the_user_who_runs_it(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(cinder, "examine", lambda host, *words: asked.append(words) or [GOOD])
+    assert main.main(["doctor", "cinder", "--user", "cinder", "--config-file", "a", "--python", "p"]) == 0
+    assert asked == [("p", ["a"], "cinder")]
 
 
 def test_a_host_that_is_ready_ends_with_0(findings, capsys):

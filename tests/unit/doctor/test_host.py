@@ -104,6 +104,13 @@ def test_a_share_that_does_not_answer_is_bad_and_holds_nobody(base):
     assert "no answer within 10 s" in finding.found
 
 
+def test_a_share_that_cannot_be_used_is_said_by_the_last_words_of_who_tried(base):
+    (base / "hash").rmdir()
+    (finding,) = host(base).look_at_mounts(str(base))
+    assert (finding.check, finding.verdict) == ("mount", Verdict.BAD)
+    assert re.fullmatch(r".*hash: FileNotFoundError: .*No such file or directory.*", finding.found)
+
+
 def test_where_nothing_is_mounted_nothing_is_wrong(tmp_path, base):
     (finding,) = host(base).look_at_mounts(str(tmp_path / "other"))
     assert (finding.check, finding.verdict) == ("mounts", Verdict.OK)
