@@ -14,7 +14,7 @@ from lustack.sync.sources.changelogs import ChangelogSources
 from lustack.sync.sources.fake import FakeSource
 from lustack.sync.sources.fanotify import FanotifySource, LinuxKernel
 from lustack.sync.sources.inotify import InotifySource
-from lustack.sync.sources.protocol import SourceLostError
+from lustack.sync.sources.protocol import OLDEST, SourceLostError
 from lustack.sync.sources.roots import Root
 
 
@@ -98,6 +98,24 @@ class SourceContract:
         if self.remembers:
             source.open(second)
             assert self.read_all(source) == ([], None)
+
+    def test_who_knows_no_position_gets_what_nobody_acknowledged(self, source):
+        if not self.remembers:
+            pytest.skip("it does not remember")
+        source.open(None)
+        self.happen(source, "a")
+        _, first = self.read_all(source)
+        source.acknowledge(first)
+        self.happen(source, "b")
+        source.close()
+        source.open(OLDEST)
+        self.happen(source, "c")
+        found, last = self.read_all(source)
+        assert set(found) == {b"b", b"c"}
+        source.acknowledge(last)
+        source.close()
+        source.open(last)
+        assert self.read_all(source) == ([], None)
 
     def test_a_closed_source_reports_nothing(self, source):
         source.open(None)

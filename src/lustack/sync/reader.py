@@ -9,7 +9,8 @@
 Rule 1: what was missed while nobody watched is found by a comparison that begins after somebody does: first the source
 is opened, then the job is asked for.
 Rule 2: a position is stored before it is acknowledged: a source may forget what was acknowledged.
-Rule 3: only a source that knows what happened before it was opened (`complete`) is opened with a position.
+Rule 3: only a source that knows what happened before it was opened (`complete`) is opened with a position. Without one
+it begins as early as it can: what another daemon left undone is listed before the comparison comes to it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lustack.sync.board import Board
 from lustack.sync.book import LOST, TREE
 from lustack.sync.intake import Intake
 from lustack.sync.runner import Tell
-from lustack.sync.sources.protocol import Position, Source, SourceLostError
+from lustack.sync.sources.protocol import OLDEST, Position, Source, SourceLostError
 from lustack.sync.state import Job, State
 from lustack.sync.windows import Windows
 
@@ -68,7 +69,7 @@ class Reader:
 
     def __post_init__(self) -> None:
         self._intake = Intake(self.policy_index, self.board.dirty)
-        self._is_past = False
+        self._is_past = self._was_open = False
         self._acknowledgeable: Position | None = None
         self._stored_s = self._asked_s = 0.0
         self._wait_s = 0.0
@@ -92,37 +93,50 @@ class Reader:
             if self.why_down:
                 stop.wait(self._wait_s)
                 self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2 or _FIRST_WAIT_S)
-                self._reopen(FIRST)
+                self._open_again()
         self.source.close()
 
     def _open_first(self) -> None:
-        """Opens the source where the run before has left it, or from now on."""
-        stored = self.state.position(self.source.name) if self.source.guarantees.complete else None
+        """Opens the source where the run before has left it, else as early as it can."""
+        is_complete = self.source.guarantees.complete
+        stored = self.state.position(self.source.name) if is_complete else None
         if stored is None:
-            self._reopen(FIRST)
+            self._reopen(FIRST, OLDEST if is_complete else None)
             return
         try:
             self.source.open(Position(stored))
         except SourceLostError as error:
             self.on_trouble(error)
-            self._reopen(LOST)
+            self._reopen(LOST, OLDEST)
         except LustackError as error:
             self.why_down = str(error)
         else:
-            self._is_past, self.position, self.why_down = True, stored, ""
+            self._is_past, self.position = True, stored
+            self._note_open()
 
-    def _reopen(self, why: str) -> None:
-        """Opens the source from now on, and has everything compared."""
+    def _open_again(self) -> None:
+        """Opens the source after it was not there."""
+        if self._was_open:
+            self._reopen(FIRST)
+        else:
+            self._open_first()
+
+    def _reopen(self, why: str, position: Position | None = None) -> None:
+        """Opens the source without knowing where to go on, and has everything compared."""
         self.losses += why == LOST
-        self._is_past = False
+        self._is_past = position is not None
         self._acknowledgeable = None
         self.source.close()
         try:
-            self.source.open(None)
+            self.source.open(position)
         except LustackError as error:
             self.why_down = str(error)
             return
         self.board.lost(self.windows, Job(TREE, why))
+        self._note_open()
+
+    def _note_open(self) -> None:
+        self._was_open = True
         self.why_down, self._wait_s = "", 0.0
 
     def read_once(self) -> None:

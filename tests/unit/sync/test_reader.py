@@ -134,7 +134,22 @@ def test_a_source_that_cannot_be_opened_is_tried_again(playground, stop, monkeyp
     run(steps, stop, changed("a/c/x"))
     assert waits[:2] == [0.0, 1.0]
     assert steps.reader.why_down == ""
+    # Who knows where he was goes on there, however late.
+    assert steps.board.book.wants_tree() is not stored
+
+
+def test_who_was_never_here_begins_with_the_oldest_that_is_left_and_compares_everything(playground):
+    source = FakeSource(most=10)
+    source.happen(changed("a/c/done"), changed("a/c/left", is_new=True), changed("a/c/more", is_new=True))
+    source.acknowledged = 1
+    steps = Steps(playground, source)
+    steps.reader._open_first()
     assert steps.board.book.wants_tree()
+    steps.compare()
+    steps.read()
+    steps.work()
+    # What another daemon may have listed is not new.
+    assert [row.name for row in playground.sink.containers["a", "c"].rows.values()] == ["left", "more"]
 
 
 @pytest.mark.parametrize("error", [DeviceMissingError("/d", "gone"), StateError("/s", "full")])

@@ -8,13 +8,16 @@ Rule 2: what is missing is noticed: see `changelog_tail`; and the MDT must still
     mdd_internal.h:31-49: it removes users that are idle or far behind; then a clear says ENOENT (measured).
 Rule 3: a quiet MDT is told now and then that we are here: the same index is cleared again.
 Rule 4: a window whose paths could not be found because Lustre failed is kept and tried again.
-Rule 5: names in a directory that is gone and of which nobody knows where it was wait for the record that says it, and
+Rule 5: who begins without a position reads what was not cleared, as far as that fits into `_REPLAYED_BYTES`, and clears
+    all of it at once: nobody knows up to where our user has cleared already, and less must never be cleared.
+Rule 6: names in a directory that is gone and of which nobody knows where it was wait for the record that says it, and
     nothing is acknowledged meanwhile; if it does not come, the whole device is compared.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -35,7 +38,14 @@ from lustack.sync.events import Event, TreeChanged
 from lustack.sync.sources.changelog_paths import Paths, translate, tree_of
 from lustack.sync.sources.changelog_tail import Cursor, LogLostError, Pace, Tail
 from lustack.sync.sources.changelog_window import Window, first_record
-from lustack.sync.sources.protocol import Batch, Guarantees, Position, SourceLostError, SourceUnavailableError
+from lustack.sync.sources.protocol import (
+    OLDEST,
+    Batch,
+    Guarantees,
+    Position,
+    SourceLostError,
+    SourceUnavailableError,
+)
 from lustack.sync.sources.roots import Root
 
 LOG = logging.getLogger(__name__)
@@ -48,6 +58,9 @@ _MOST_RECORDS: Final = 20_000
 
 _LINGER_S: Final = 0.002
 """So long is waited for more when there is something. The kernel fetches records in the background."""
+
+_REPLAYED_BYTES: Final = 16 * 2**20
+"""Of the records of one MDT, about 130 000 of them."""
 
 _LOSSES: Final = (ChangelogUserError, ChangelogIndexError, LogLostError, RecordError)
 
@@ -68,7 +81,12 @@ def parse_position(text: str) -> Cursor:
 
 
 class ChangelogSource:
-    """See `Source`, and the top of this file; `acknowledge` may be called from another thread than `read`."""
+    """See `Source`, and the top of this file; `acknowledge` may be called from another thread than `read`.
+
+    Attributes:
+        seen_s: what happened before this time on this MDT was reported by the `read` that returned last, or earlier; by
+            the clock `monotonic_s`.
+    """
 
     def __init__(
         self,
@@ -90,6 +108,7 @@ class ChangelogSource:
             pace: times.
             monotonic_s: a clock that never goes back.
         """
+        self.seen_s = self._asked_s = self._answered_s = -math.inf
         self._lustre, self._mdt, self._user, self._paths = lustre, mdt, user, paths
         self._pace, self._monotonic_s = pace or Pace(), monotonic_s
         self._closed = threading.Event()
@@ -100,7 +119,7 @@ class ChangelogSource:
         self._started_ns = 0
         self._held: dict[bytes, tuple[Cursor, float]] = {}
         self._before = Cursor()
-        self._given = Cursor()
+        self._given = self._floor = Cursor()
         self._clearing = threading.Lock()
         self._cleared = 0
         self._is_clear_due = False
@@ -132,13 +151,17 @@ class ChangelogSource:
         self._closed.clear()
         self._lost, self._window, self._is_in_trouble = None, None, False
         self._held.clear()
+        self.seen_s = -math.inf
         try:
-            self._tail.start(None if position is None else parse_position(position))
-            self._given = self._tail.cursor
+            if position:
+                self._tail.start(parse_position(position))
+            else:
+                self._tail.start(None, _REPLAYED_BYTES if position == OLDEST else 0)
+            self._given = self._floor = self._tail.cursor if position else self._tail.end
             self._cleared = self._given.index
             self._clear()
         except (LustreError, OSError) as error:
-            if position is not None and isinstance(error, _LOSSES):
+            if position and isinstance(error, _LOSSES):
                 raise self._loss(error) from error
             self.close()
             raise SourceUnavailableError(self.name, str(error)) from error
@@ -151,9 +174,26 @@ class ChangelogSource:
         while not self._closed.is_set():
             left_s = max(0.0, deadline_s - self._monotonic_s())
             batch = self._try(left_s)
-            if batch is not None or left_s == 0.0:
+            if batch is not None or left_s == 0.0 or self._is_answered():
                 return batch
         return None
+
+    def _is_answered(self) -> bool:
+        """Whether the log was read to the end that somebody asked for, and nobody was told yet."""
+        is_answered = self._answered_s < self._asked_s <= self.seen_s
+        if is_answered:
+            self._answered_s = self._asked_s
+        return is_answered
+
+    def ask_for_end(self, asked_s: float) -> None:
+        """Somebody waits until `seen_s` is at least this; `read` returns then, events or none. From any thread."""
+        self._asked_s = asked_s
+        self._tail.ask_for_end(asked_s)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether something that was read is not reported yet."""
+        return bool(self._held)
 
     def watch(self, roots: Mapping[bytes, Root]) -> None:
         """From now on what happens below these directories is reported, by their FIDs. From any thread."""
@@ -205,6 +245,10 @@ class ChangelogSource:
         events += self._found_again()
         # What is held, and what came after it, must not be acknowledged yet.
         cursor = min((each for each, _ in self._held.values()), default=self._tail.cursor, key=_index_of)
+        # What is replayed was cleared before.
+        cursor = max(self._floor, cursor, key=_index_of)
+        if not self._held:
+            self.seen_s = self._tail.seen_s
         if not events and cursor == self._given:
             return None
         self._given = cursor

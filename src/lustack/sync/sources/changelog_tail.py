@@ -7,12 +7,16 @@
 Rule 1: records follow each other without a gap, and the one that was read last is the same when it is met again.
     Source: mdd_device.c:213,273: after a crash an MDT may have lost records that it gave; it gives their indices again.
 Rule 2: after an error, and after a silence, it is looked whether the log still goes on from where we are.
+Rule 3: a log that was opened and read to its end has shown everything that was in it when it was opened. Source: a
+    record is in the log before the operation that it is about returns: it is part of its transaction (mdd_dir.c).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -90,6 +94,7 @@ class Tail:
 
     Attributes:
         cursor: the record that was read last.
+        seen_s: everything that was in the log at this time was read; by the clock `monotonic_s`.
     """
 
     def __init__(
@@ -113,26 +118,46 @@ class Tail:
         self._lustre, self._mdt, self._pace, self._closed = lustre, mdt, pace, closed
         self._monotonic_s = monotonic_s
         self._log: Changelog | None = None
-        self._rest = b""
+        self._is_following = False
+        self._opened_s = self.seen_s = self._asked_s = -math.inf
+        self._rest: deque[bytes] = deque()
         self._first = 0
         self._is_doubtful = False
         self._heard_s = monotonic_s()
         self._wait_s = pace.shortest
         self._cost_s = 0.0
 
-    def start(self, cursor: Cursor | None) -> None:
+    def start(self, cursor: Cursor | None, replayed_bytes: int = 0) -> None:
         """Goes on after a record; None: after the last there is.
+
+        Args:
+            cursor: the record.
+            replayed_bytes: of None: the last records are read all the same, as many as have no gap between them and no
+                more than so many bytes. They are in memory when this returns.
 
         Raises:
             LogLostError: the log does not go on from there.
             ChangelogError: not now.
         """
         self.close()
+        self.seen_s = -math.inf
         self.cursor = Cursor() if cursor is None else cursor
         if cursor is None:
-            self._skip()
+            self._skip(replayed_bytes)
         else:
             self._verify()
+
+    @property
+    def end(self) -> Cursor:
+        """The last record that was got from the log, read or not."""
+        if not self._rest:
+            return self.cursor
+        *_, last = scan(self._rest[-1])
+        return Cursor(*last[2:5])
+
+    def ask_for_end(self, asked_s: float) -> None:
+        """Somebody waits until `seen_s` is at least this: do not wait in the log before. From any thread."""
+        self._asked_s = asked_s
 
     def read(self, timeout_s: float) -> bytes:
         """Whole records that follow the cursor; empty if there are none within that time. `advance` must follow.
@@ -174,7 +199,7 @@ class Tail:
 
     def close(self) -> None:
         """Ends it; `read` begins again after the cursor."""
-        self._rest = b""
+        self._rest.clear()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -183,12 +208,14 @@ class Tail:
         if self._is_doubtful:
             self._verify()
         if self._rest:
-            piece, self._rest = self._rest, b""
-            return piece
+            return self._rest.popleft()
+        if self._is_following and self._asked_s > self.seen_s:
+            self.close()
         if self._log is None:
             self._log = self._open()
         found = self._log.read(min(timeout_s, self._pace.longest))
         if found == b"":
+            self.seen_s = self._opened_s
             self.close()
             self._closed.wait(min(timeout_s, self._wait_s))
             self._wait_s = min(2 * self._wait_s, self._pace.longest)
@@ -196,20 +223,36 @@ class Tail:
 
     def _open(self) -> Changelog:
         """Opens the log at the record that was read last: if it is still there, it must be the same."""
-        started_s = self._monotonic_s()
-        follow = self._cost_s > self._pace.dear
-        log = self._lustre.open_changelog(self._mdt, max(1, self.cursor.index), follow=follow)
-        cost_s = self._monotonic_s() - started_s
+        self._opened_s = self._monotonic_s()
+        self._is_following = self._cost_s > self._pace.dear and self._asked_s <= self.seen_s
+        log = self._lustre.open_changelog(self._mdt, max(1, self.cursor.index), follow=self._is_following)
+        cost_s = self._monotonic_s() - self._opened_s
         self._cost_s = _INERTIA * self._cost_s + (1 - _INERTIA) * cost_s
         return log
 
-    def _skip(self) -> None:
-        """Goes to the end of the log."""
-        self._log = self._lustre.open_changelog(self._mdt, 1, follow=False)
-        while piece := self._wait_for_piece(self._log):
-            for _, _, index, time_, target, *_ in scan(piece):
-                self.cursor = Cursor(index, time_, target)
+    def _open_whole(self, index: int) -> Changelog:
+        """Opens the log further back, to be read to its end."""
         self.close()
+        self._opened_s, self._is_following = self._monotonic_s(), False
+        self._log = self._lustre.open_changelog(self._mdt, max(1, index), follow=False)
+        return self._log
+
+    def _skip(self, replayed_bytes: int) -> None:
+        """Goes to the end of the log, or not quite so far."""
+        log, kept, size, last = self._open_whole(1), deque[tuple[bytes, Cursor]](), 0, 0
+        while piece := self._wait_for_piece(log):
+            records = [Cursor(*record[2:5]) for record in scan(piece)]
+            if records[0].index != last + 1:
+                kept.clear()
+                size, self.cursor = 0, Cursor(records[0].index - 1)
+            last = records[-1].index
+            kept.append((piece, records[-1]))
+            size += len(piece)
+            while kept and (size > replayed_bytes or last - records[0].index != len(records) - 1):
+                dropped, self.cursor = kept.popleft()
+                size -= len(dropped)
+        self.close()
+        self._rest.extend(piece for piece, _ in kept)
 
     def _verify(self) -> None:
         """Opens the log well before the cursor, and sees whether it goes on from there.
@@ -218,14 +261,13 @@ class Tail:
             LogLostError: it does not.
             ChangelogError: not now.
         """
-        self.close()
-        self._log = self._lustre.open_changelog(self._mdt, max(1, self.cursor.index - _LOOK_BACK), follow=False)
-        last = 0
-        while not self._rest and (piece := self._wait_for_piece(self._log)):
-            self._rest = self._unknown(piece)
+        log, last, rest = self._open_whole(self.cursor.index - _LOOK_BACK), 0, b""
+        while not rest and (piece := self._wait_for_piece(log)):
+            rest = self._unknown(piece)
             last = max(record[2] for record in scan(piece))
-        if self._rest:
-            self._follows(self._rest)
+        if rest:
+            self._follows(rest)
+            self._rest.append(rest)
         else:
             self.close()
         if 0 < last < self.cursor.index:

@@ -5,6 +5,8 @@ A position is that of every MDT: JSON, by name.
 
 Rule 1: all MDTs or none. One without a user of ours, or one that was added, would be a hole that nobody sees.
 Rule 2: what one MDT has read waits until somebody takes it, at most one batch for each: no memory without a limit.
+Rule 3: a nonce of a fence, whose record is in the log of one MDT, is reported after everything that was in the logs of
+    all others when it was seen: see `changelog_fences`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from oslo_log import log
@@ -22,11 +26,21 @@ from oslo_log import log
 from lustack.lustre import client
 from lustack.lustre.errors import LustreError
 from lustack.lustre.protocol import Lustre
+from lustack.posix.tree import open_root
+from lustack.sync import fence
 from lustack.sync.sources.changelog import ChangelogSource
+from lustack.sync.sources.changelog_fences import Fences
 from lustack.sync.sources.changelog_paths import Paths
 from lustack.sync.sources.changelog_tail import Pace
 from lustack.sync.sources.changelog_window import Memory
-from lustack.sync.sources.protocol import Batch, Guarantees, Position, SourceLostError, SourceUnavailableError
+from lustack.sync.sources.protocol import (
+    OLDEST,
+    Batch,
+    Guarantees,
+    Position,
+    SourceLostError,
+    SourceUnavailableError,
+)
 from lustack.sync.sources.roots import Root
 
 LOG = log.getLogger(__name__)
@@ -61,6 +75,7 @@ class ChangelogSources:
         self._sources: dict[str, ChangelogSource] = {}
         self._threads: list[threading.Thread] = []
         self._executor: ThreadPoolExecutor | None = None
+        self._fences = Fences(())
         self._waiting: deque[tuple[str, Batch]] = deque()
         self._given: dict[str, str] = {}
         self._lost: str | None = None
@@ -96,7 +111,7 @@ class ChangelogSources:
         """
         self.close()
         try:
-            self._open({} if position is None else json.loads(position), is_new=position is None)
+            self._open(position)
         except (LustreError, OSError) as error:
             self.close()
             raise SourceUnavailableError(self._name, str(error)) from error
@@ -115,7 +130,8 @@ class ChangelogSources:
             if not self._waiting:
                 return None
             mdt, batch = self._waiting.popleft()
-            self._given[mdt] = batch.position
+            if mdt:
+                self._given[mdt] = batch.position
             self._changed.notify_all()
             return Batch(batch.events, Position(json.dumps(self._given)), batch.happened_ns)
 
@@ -157,10 +173,9 @@ class ChangelogSources:
             self._executor.shutdown()
             self._executor = None
 
-    def _open(self, positions: Mapping[str, str], *, is_new: bool) -> None:
+    def _open(self, position: Position | None) -> None:
         mdts = self._mdts()
-        if not is_new and set(positions) != set(mdts):
-            raise SourceLostError(self._name, f"its MDTs were {sorted(positions)}, and are {list(mdts)} now")
+        positions = self._split(position, mdts)
         self._executor = ThreadPoolExecutor(_ASKERS, thread_name_prefix="fid")
         roots = self._keys()
         memory = Memory()
@@ -169,13 +184,42 @@ class ChangelogSources:
             paths = Paths(self._lustre, memory, roots, self._executor)
             source = ChangelogSource(self._lustre, mdt, self._users[mdt], paths, pace=self._pace)
             self._sources[mdt] = source
-            source.open(None if is_new else Position(positions[mdt]))
+            source.open(positions[mdt])
         self._given = {mdt: source.position for mdt, source in self._sources.items()}
+        self._fences = Fences(mdts)
+        # The records of those who wait already may be acknowledged.
+        self._ask_for_ends(self._fences.add(self._pending(), time.monotonic()))
         self._lost, self._is_open = None, True
         for mdt, source in self._sources.items():
             thread = threading.Thread(target=self._run, args=(mdt, source), name=f"changelog {mdt}")
             self._threads.append(thread)
             thread.start()
+
+    def _split(self, position: Position | None, mdts: Sequence[str]) -> Mapping[str, Position | None]:
+        """The positions of the MDTs.
+
+        Raises:
+            SourceLostError: they are not those of all MDTs.
+        """
+        if not position:
+            return dict.fromkeys(mdts, position)
+        positions: dict[str, Position] = json.loads(position)
+        if set(positions) != set(mdts):
+            raise SourceLostError(self._name, f"its MDTs were {sorted(positions)}, and are {list(mdts)} now")
+        return positions
+
+    def _pending(self) -> list[bytes]:
+        """The nonces that are there."""
+        root = open_root(self._roots[0].path)
+        try:
+            return fence.pending(root)
+        finally:
+            os.close(root)
+
+    def _ask_for_ends(self, asked_s: float | None) -> None:
+        if asked_s is not None:
+            for source in self._sources.values():
+                source.ask_for_end(asked_s)
 
     def _run(self, mdt: str, source: ChangelogSource) -> None:
         """What the thread of an MDT does."""
@@ -188,13 +232,26 @@ class ChangelogSources:
                     self._changed.notify_all()
                 return
             if batch is not None:
-                self._hand_over(mdt, batch)
+                self._hand_over(mdt, source, batch)
+            self._let_pass(mdt, source.seen_s)
 
-    def _hand_over(self, mdt: str, batch: Batch) -> None:
+    def _hand_over(self, mdt: str, source: ChangelogSource, batch: Batch) -> None:
+        nonces, events = self._fences.split(batch.events)
         with self._changed:
             self._changed.wait_for(lambda: not self._is_open or all(each != mdt for each, _ in self._waiting))
-            if self._is_open:
-                self._waiting.append((mdt, batch))
+            if not self._is_open:
+                return
+            self._waiting.append((mdt, replace(batch, events=events)))
+            # What came before them on this MDT has been reported, if nothing is held back.
+            self._ask_for_ends(self._fences.add(nonces, time.monotonic(), () if source.is_holding else (mdt,)))
+            self._changed.notify_all()
+
+    def _let_pass(self, mdt: str, seen_s: float) -> None:
+        """Reports the nonces that have nothing to wait for any more. From the thread of an MDT, after its events."""
+        with self._changed:
+            events = self._fences.pass_through(mdt, seen_s)
+            if events and self._is_open:
+                self._waiting.append(("", Batch(events, OLDEST)))
                 self._changed.notify_all()
 
     def _mdts(self) -> tuple[str, ...]:

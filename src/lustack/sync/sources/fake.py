@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lustack.sync.events import Event
-from lustack.sync.sources.protocol import Batch, Guarantees, Position, SourceLostError
+from lustack.sync.sources.protocol import OLDEST, Batch, Guarantees, Position, SourceLostError
 from lustack.sync.sources.roots import Root
 
 _GUARANTEES = Guarantees(complete=True, across_hosts=True, ordered=True, latency_s=0.0)
@@ -47,7 +47,10 @@ class FakeSource:
 
     def open(self, position: Position | None) -> None:
         """See `Source`."""
-        self._next = len(self.events) if position is None else int(position)
+        if position == OLDEST:
+            self._next = max(self.acknowledged, self.forgotten)
+        else:
+            self._next = len(self.events) if position is None else int(position)
         self._check()
         self._is_open = True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol, runtime_checkable
+from typing import Final, NewType, Protocol, runtime_checkable
 
 from lustack.sync.errors import SyncError
 from lustack.sync.events import Event
@@ -18,6 +18,10 @@ from lustack.sync.sources.roots import Root
 
 Position = NewType("Position", str)
 """Where a source is; opaque for everybody else. Stored as text."""
+
+OLDEST: Final = Position("")
+"""Where a source that is `complete` can begin if nobody knows better: another daemon may have died before it had done
+what the source told it. As much as the source still has is reported, and everything must be compared beside it."""
 
 
 class SourceLostError(SyncError):
@@ -109,7 +113,7 @@ class Source(Protocol):
         ...
 
     def open(self, position: Position | None) -> None:
-        """Starts to report what happened after a position; None: from now on.
+        """Starts to report what happened after a position; None: from now on; see also `OLDEST`.
 
         Raises:
             SourceLostError: that is too long ago; open it again with None, and compare everything.

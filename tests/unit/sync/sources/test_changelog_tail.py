@@ -236,3 +236,89 @@ def test_an_error_of_the_log_is_met_again_from_further_back(watched):
     write(watched, b"b")
     assert read(tail) == [2]
     tail.close()
+
+
+def replay(watched, most_bytes):
+    """Where a tail begins and ends that knows no better, and what it reads."""
+    tail = Tail(watched.lustre, MDT, QUICK, threading.Event(), Clock())
+    tail.start(None, most_bytes)
+    begin, end = tail.cursor.index, tail.end.index
+    found = read(tail)
+    tail.close()
+    return begin, end, found
+
+
+def test_reading_can_begin_with_the_oldest_that_is_there(watched):
+    assert replay(watched, 10**6) == (0, 0, [])
+    write(watched, b"a", b"b", b"c")
+    assert replay(watched, 10**6) == (0, 3, [1, 2, 3])
+    watched.lustre.clear(MDT, "cl1", 2)
+    assert replay(watched, 10**6) == (2, 3, [3])
+
+
+def test_no_more_is_replayed_than_fits(watched):
+    write(watched, *(b"%d" % number for number in range(1000)))
+    begin, end, found = replay(watched, 60_000)
+    assert 0 < begin < 1000 == end
+    assert found == list(range(begin + 1, 1001))
+
+
+def test_what_is_replayed_need_not_be_in_the_log_any_more(watched):
+    write(watched, b"a", b"b")
+    tail = Tail(watched.lustre, MDT, QUICK, threading.Event(), Clock())
+    tail.start(None, 10**6)
+    watched.lustre.clear(MDT, "cl1", tail.end.index)
+    write(watched, b"c")
+    assert read(tail) == [1, 2, 3]
+    tail.close()
+
+
+@pytest.mark.parametrize("gap", [2, 500])
+def test_nothing_before_a_gap_is_replayed(watched, gap):
+    write(watched, *(b"%d" % number for number in range(1000)))
+    watched.log().drop(gap)
+    begin, end, found = replay(watched, 10**6)
+    assert gap <= begin < 1000 == end
+    assert found == list(range(begin + 1, 1001))
+
+
+def test_nothing_before_a_gap_between_pieces_is_replayed(watched):
+    write(watched, *(b"%d" % number for number in range(1000)))
+    log = watched.lustre.open_changelog(MDT, 1, follow=False)
+    *_, last = scan(log.read(0.01))
+    watched.log().drop(last[2] + 1)
+    begin, _, found = replay(watched, 10**6)
+    assert begin == last[2] + 1
+    assert found == list(range(begin + 1, 1001))
+
+
+def test_a_log_that_was_read_to_its_end_has_shown_what_was_in_it_when_it_was_opened(watched):
+    clock = Clock()
+    tail = tail_of(watched, clock=clock)
+    before_s = clock()
+    assert tail.seen_s < before_s
+    write(watched, b"a")
+    assert read(tail) == [1]
+    assert before_s < tail.seen_s < clock()
+    tail.close()
+
+
+def test_who_asks_for_the_end_does_not_wait_in_the_log(watched):
+    clock = Clock()
+    slow = Slow(watched.lustre, clock, cost_s=0.2)
+    tail = tail_of(watched, slow, clock)
+    for name in (b"a", b"b", b"c", b"d"):
+        write(watched, name)
+        read(tail)
+    assert slow.follows[-1] is True
+    asked_s = clock()
+    assert tail.seen_s < asked_s
+    tail.ask_for_end(asked_s)
+    # The record that was read last is met again first.
+    assert [tail.read(0.01) for _ in range(2)] == [b"", b""]
+    assert slow.follows[-1] is False
+    assert asked_s <= tail.seen_s
+    # And then it waits again.
+    assert read(tail) == []
+    assert slow.follows[-1] is True
+    tail.close()

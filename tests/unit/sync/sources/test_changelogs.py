@@ -11,6 +11,7 @@ import pytest
 from tests.lustres import QUICK, Watched, read_all
 
 from lustack.lustre import client
+from lustack.lustre.changelog import read_record
 from lustack.lustre.errors import ChangelogError, NotLustreError
 from lustack.mapping.names import RelPath
 from lustack.sync.events import NameChanged, TreeChanged
@@ -234,3 +235,92 @@ def test_a_file_system_that_fails_when_other_roots_are_wanted_is_a_loss(watched,
     source.watch([replace(roots[0], path=roots[0].path + ".gone")])
     with pytest.raises(SourceLostError, match="No such file"):
         source.read(0)
+
+
+def nonce(number):
+    return b"%032x" % number
+
+
+def path_of_nonce(number):
+    return b".lustack/fence/" + nonce(number)
+
+
+@pytest.fixture
+def fenced(watched, source):
+    """A device on which a nonce can be made; all of it on the first MDT, but for `far`."""
+    watched.lustre.mkdir(b"device/.lustack")
+    watched.lustre.mkdir(b"device/.lustack/fence")
+    watched.lustre.mkdir(b"device/far", 1)
+    source.open(None)
+    return watched.lustre
+
+
+def test_a_nonce_is_reported_after_what_was_done_before_it_on_every_mdt(watched, source, fenced):
+    for number in range(5):
+        # The log of the other MDT says nothing for a while.
+        watched.log(1).is_stalled = True
+        fenced.write(b"device/far/%d" % number, b"x")
+        fenced.write(b"device/" + path_of_nonce(number), b"")
+        fenced.write(b"device/near", b"x")
+        before, _ = read_all(source, 0.1)
+        assert paths_of(before) == {b"near"}
+        watched.log(1).is_stalled = False
+        after = [event.path for event in read_all(source, 0.3)[0]]
+        assert after == [b"far/%d" % number, path_of_nonce(number)]
+
+
+def test_a_nonce_does_not_wait_in_a_log_that_is_dear_to_open(watched, fenced):
+    pace = replace(QUICK, dear=-1.0, longest=30.0)
+    source = ChangelogSources("changelog:d1", fenced, watched.users, list(watched.roots.values()), pace)
+    source.open(None)
+    fenced.write(b"device/far/f", b"x")
+    read_all(source, 0.3)
+    fenced.write(b"device/" + path_of_nonce(1), b"")
+    batch = source.read(10.0)
+    while batch is not None and paths_of(batch.events) != {path_of_nonce(1)}:
+        batch = source.read(10.0)
+    assert batch is not None
+    source.close()
+
+
+def test_a_nonce_whose_record_was_acknowledged_already_is_reported_after_a_restart(watched, source, fenced):
+    watched.log(1).is_stalled = True
+    fenced.write(b"device/" + path_of_nonce(1), b"")
+    _, last = read_all(source, 0.1)
+    source.acknowledge(last.position)
+    source.close()
+    watched.log(1).is_stalled = False
+    assert not watched.log().records
+    source.open(last.position)
+    assert paths_of(read_all(source, 0.3)[0]) == {path_of_nonce(1)}
+
+
+def test_a_nonce_waits_for_names_that_are_held_back(watched, fenced):
+    source = ChangelogSources(
+        "changelog:d1", fenced, watched.users, list(watched.roots.values()), replace(QUICK, patience=30.0)
+    )
+    fenced.mkdir(b"device/a")
+    fenced.write(b"device/a/f", b"x")
+    source.open(None)
+    log = watched.log()
+    log.is_stalled = True
+    fenced.unlink(b"device/a/f")
+    fenced.rmdir(b"device/a")
+    removal = log.records.pop(log.last_index)
+    log.last_index -= 1
+    fenced.write(b"device/" + path_of_nonce(1), b"")
+    log.is_stalled = False
+    assert path_of_nonce(1) not in paths_of(read_all(source, 0.2)[0])
+    log.append(read_record(removal, 0, len(removal)))
+    events = [event.path for event in read_all(source, 0.3)[0]]
+    assert events.index(b"a") < events.index(path_of_nonce(1))
+    source.close()
+
+
+def test_after_closing_no_nonce_is_reported(watched, source, fenced):
+    watched.log(1).is_stalled = True
+    fenced.write(b"device/" + path_of_nonce(1), b"")
+    read_all(source, 0.1)
+    source.close()
+    source._let_pass(MDTS[1], time.monotonic())
+    assert source.read(0.0) is None
