@@ -185,9 +185,8 @@ class Worker:
         color = self._color()
         upload = Upload({COLOR: color}, None, State(""), method="POST")
         seen = container.disk.look()
-        for other in seen:
-            if name in seen and other != name and seen[other].identity == seen[name].identity:
-                container.ledger.blur(other)
+        if name in seen:
+            container.ledger.blur(seen[name].identity, name, seen)
         answer = self._send(container, "POST", name, upload, Floating(time.monotonic(), color=color))
         if answer is not None and answer.status == 202:
             container.ledger.post(name, color)

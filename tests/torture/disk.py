@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from tests.functional import tree
@@ -31,9 +32,11 @@ class Disk:
         """Every object. Files that vanish meanwhile are none."""
         found = {}
         for name, places in tree.objects(self.directory).items():
-            seen = self._look_at(min(places, key=self._rank), name)
-            if seen is not None:
-                found[name] = seen
+            seen = [
+                file for place in sorted(places, key=self._rank) if (file := self._look_at(place, name)) is not None
+            ]
+            if seen:
+                found[name] = replace(seen[0], hidden=tuple(seen[1:]))
         return found
 
     def path_of(self, name: str) -> bytes | None:

@@ -6,7 +6,9 @@ name has a set of states, one of which is true.
 
 Rule 1: a floating request has an earlier timestamp than every later one: it never wins against one that was answered.
 Rule 2: Swift's timestamps do not bind jobs: after a change by a job, what floats may happen again.
-Rule 3: nothing here touches a file or a server.
+Rule 3: a name may have several files, of which one counts. The others are hidden by it, and show again, as they were,
+when a job removes it; they go with a DELETE, and with a PUT if Swift wrote them.
+Rule 4: nothing here touches a file or a server.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from dataclasses import dataclass, field, replace
 
 ANY = "*"
 """A color that nobody knows."""
+
+Identity = tuple[int, str]
 
 LAST_S = 30.0
 """No request happens later than this after its connection broke."""
@@ -48,11 +52,13 @@ class Seen:
         md5: of the bytes.
         identity: of the file or of the marker; the same for two links of one file.
         ctime_ns: when it was last changed, its attributes included.
+        hidden: what else has this name, and does not count.
     """
 
     md5: str
-    identity: tuple[int, str]
+    identity: Identity
     ctime_ns: int = 0
+    hidden: tuple[Seen, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,11 @@ class Floating:
     state: State | None = None
     color: str | None = None
     is_beaten: bool = False
+
+    @property
+    def is_delete(self) -> bool:
+        """Whether it is a DELETE."""
+        return self.state is None and self.color is None
 
     def apply(self, state: State | None) -> State | None:
         """What it makes of a state."""
@@ -92,9 +103,8 @@ class Ledger:
 
     _states: dict[str, set[State | None]] = field(default_factory=dict)
     _floating: dict[str, list[Floating]] = field(default_factory=dict)
-    # What was uploaded last under a name. A job's file at the plain place hides an object that lies at its twin's, and
-    # shows it again when it goes.
-    _uploaded: dict[str, str] = field(default_factory=dict)
+    _hidden: dict[str, dict[Identity, set[State]]] = field(default_factory=dict)
+    _written: set[str] = field(default_factory=set)
 
     def names(self) -> set[str]:
         """Every name that there may be."""
@@ -106,6 +116,9 @@ class Ledger:
         for floating in self._floating.get(name, []):
             if not floating.is_beaten:
                 found |= {floating.apply(state) for state in found}
+                if floating.is_delete:
+                    # It was killed between two files, or it came after what a job hid.
+                    found.update(*self._hidden.get(name, {}).values())
         return found
 
     def forget(self, now_s: float) -> None:
@@ -113,11 +126,15 @@ class Ledger:
         for name, floating in self._floating.items():
             self._states[name] = self.possible(name)
             self._floating[name] = [each for each in floating if now_s - each.since_s < LAST_S]
+            if floating:
+                self._written.add(name)
 
     def put(self, name: str, state: State | None) -> None:
         """A PUT was answered, or, with None, a DELETE."""
         self._states[name] = {state}
-        self._uploaded[name] = "" if state is None else state.md5
+        self._written.add(name)
+        if state is None:
+            self._hidden.pop(name, None)
         self._beat(name)
 
     def post(self, name: str, color: str) -> None:
@@ -127,9 +144,20 @@ class Ledger:
         kept = [each for each in self._floating.get(name, []) if each.color is None]
         self._floating[name] = [each if each.state is None else _recolor(each, color) for each in kept]
 
-    def blur(self, name: str) -> None:
-        """Perhaps somebody changed the metadata of this file by another of its names."""
-        self._states[name] = {state and replace(state, color=ANY) for state in self.possible(name)}
+    def blur(self, identity: Identity, name: str, seen: Mapping[str, Seen]) -> None:
+        """Perhaps somebody changed the metadata of a file by one of its names: its others have the same.
+
+        Args:
+            identity: of the file.
+            name: that was used.
+            seen: what is in the file system.
+        """
+        for other, file in seen.items():
+            if other != name and file.identity == identity:
+                self._states[other] = {state and replace(state, color=ANY) for state in self.possible(other)}
+            hidden = self._hidden.get(other, {})
+            if identity in hidden:
+                hidden[identity] = {replace(state, color=ANY) for state in hidden[identity]}
 
     def be_gone(self, name: str) -> None:
         """An answer said that there is no such object."""
@@ -157,7 +185,22 @@ class Ledger:
             left = {state for state in possible if state is not None and state.fits(seen)}
         if not left:
             raise WrongStateError(name, seen, possible)
+        self._see_hidden(name, seen)
         self._states[name] = left
+
+    def _see_hidden(self, name: str, seen: Seen | None) -> None:
+        """What is hidden stays what it is; one that nobody knew was left by a PUT that was killed."""
+        known, found = self._hidden.get(name, {}), {}
+        for file in seen.hidden if seen is not None else ():
+            states = known.get(file.identity, {State(file.md5, ANY)})
+            found[file.identity] = {state for state in states if state.fits(file)}
+            if not found[file.identity]:
+                raise WrongStateError(name, file, states)
+        gone = [identity for identity in known if identity not in found]
+        if gone and name not in self._written and not self._floating.get(name):
+            raise WrongStateError(name, f"hidden files that went: {gone}", possible=known[gone[0]])
+        self._hidden[name] = found
+        self._written.discard(name)
 
     def see_job(self, before: Mapping[str, Seen], after: Mapping[str, Seen], *, is_copy: bool) -> list[str]:
         """A job changed something between two looks; its work is taken as it is found.
@@ -170,24 +213,42 @@ class Ledger:
         Returns:
             the names that changed.
         """
-        known = {seen.identity: (seen, self._states.get(name, {None})) for name, seen in before.items()}
+        known = self._known(before)
         self._floating = {
             name: [replace(each, is_beaten=False) for each in floating] for name, floating in self._floating.items()
         }
-        floated = {each.state.md5 for all_of in self._floating.values() for each in all_of if each.state is not None}
         changed = [name for name in {*before, *after} if before.get(name) != after.get(name)]
-        for name in changed:
+        for name in {*before, *after}:
             seen = after.get(name)
-            if seen is None:
-                self._states[name] = {None}
-            elif seen.identity in known:
-                states = {_carry(state, known[seen.identity][0], seen) for state in known[seen.identity][1]}
-                self._states[name] = {replace(state, color=ANY) for state in states} if is_copy else states
-            else:
-                may_be_swifts = seen.md5 in floated or "" in floated or seen.md5 == self._uploaded.get(name)
-                color = ANY if may_be_swifts else None
-                self._states[name] = {State(seen.md5, color)}
+            if name in changed:
+                self._states[name] = {None} if seen is None else {*self._found(seen, known, is_copy=is_copy)}
+            hidden = seen.hidden if seen is not None else ()
+            self._hidden[name] = {file.identity: self._found(file, known, is_copy=is_copy) for file in hidden}
         return sorted(changed)
+
+    def _known(self, before: Mapping[str, Seen]) -> dict[Identity, tuple[Seen, set[State | None]]]:
+        """Every file before a job worked, and what it might be."""
+        known = {}
+        for name, seen in before.items():
+            known[seen.identity] = (seen, self._states.get(name, {None}))
+            for file in seen.hidden:
+                states: set[State | None] = {*self._hidden[name][file.identity]}
+                known.setdefault(file.identity, (file, states))
+        return known
+
+    def _found(
+        self, seen: Seen, known: Mapping[Identity, tuple[Seen, set[State | None]]], *, is_copy: bool
+    ) -> set[State]:
+        """What a file may be after a job worked."""
+        if seen.identity not in known:
+            floated = {
+                each.state.md5 for all_of in self._floating.values() for each in all_of if each.state is not None
+            }
+            return {State(seen.md5, ANY if seen.md5 in floated or "" in floated else None)}
+        before, states = known[seen.identity]
+        carried = {_carry(state, before, seen) for state in states}
+        is_written = is_copy and seen != before
+        return {replace(state, color=ANY) for state in carried} if is_written else carried
 
     def _beat(self, name: str) -> None:
         self._floating[name] = [replace(each, is_beaten=True) for each in self._floating.get(name, [])]

@@ -21,8 +21,9 @@ from typing import Protocol
 READY_S, GONE_S, ANSWER_S = 120.0, 30.0, 90.0
 PAUSE_S = 0.05
 LUSTACK = (sys.executable, "-P", "-m", "lustack.cli.main")
-# A wrong row may be there until the next comparison: an update that came late (doc/decisions/0006).
-NOT_BY_JOBS = ("missing-row", "extra-row", "damaged-metadata", "unreadable-directory")
+# What jobs may leave for good, and litter of kills, which the sweeper is asked about. Anything else is a defect.
+BY_JOBS = ("shadowed-file", "stale-twin", "unlistable-name", "special-file", "stale-stamp", "copied-metadata")
+LITTER = ("old-temporary", "old-tombstone", "orphan-sidecar")
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -107,13 +108,14 @@ class Served:
         return done.stdout + done.stderr
 
     def fsck(self) -> list[str]:
-        """What `lustack fsck` finds and nobody can have done: names that differ, and what cannot be read."""
+        """What `lustack fsck` finds and no job can have done."""
         conf = str(self.state / "etc" / "lustack.conf")
         command = (*LUSTACK, "fsck", "--json", "--rate", "0", "--restart", "--config-file", conf)
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert lines, f"{done.returncode}: {done.stderr}"
-        return [str(each["problem"]) for each in lines if each.get("problem", {}).get("kind") in NOT_BY_JOBS]
+        found = [each["problem"] for each in lines if "problem" in each]
+        return [str(each) for each in found if each["kind"] not in (*BY_JOBS, *LITTER)]
 
     def drain(self) -> None:
         """Wait until updates of listings that could not be sent in time are sent: they tell of files that may be gone.

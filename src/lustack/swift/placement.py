@@ -144,6 +144,28 @@ def find(home: Home, key: Key) -> Found | None:
     return None
 
 
+def find_hidden(home: Home, key: Key, shown: Place) -> Iterator[Found]:
+    """Every object of this name but the one that counts: what a job put into a better place hides the others.
+
+    Args:
+        home: of its container.
+        key: the object.
+        shown: where the one is that counts.
+
+    Yields:
+        Objects whose descriptors the caller owns.
+
+    Raises:
+        OSError: the file system fails.
+    """
+    if not key.name.endswith("/") and not has_twins(home):
+        return
+    for place in _places(home, key.name):
+        found = None if place == shown else _look(home, place)
+        if found is not None:
+            yield found
+
+
 def choose(home: Home, key: Key) -> Place:
     """Where a new file for this object goes: the caller has found that there is none.
 

@@ -243,20 +243,23 @@ class PosixDiskFileWriter:
     def _publish(self, headers: dict[str, str]) -> None:
         with self._disk_file.home() as home, home.lock(self._key):
             left = _do_again(lambda: self._compare_and_replace(home, headers))
-        if left is not None:
-            self._tidy(left.directory)
+        for directory in left:
+            self._tidy(directory)
 
-    def _compare_and_replace(self, home: Home, headers: dict[str, str]) -> Place | None:
-        """Returns where the object was if it is elsewhere now."""
+    def _compare_and_replace(self, home: Home, headers: dict[str, str]) -> list[bytes]:
+        """Returns the directories where the object is no longer."""
         current = find(home, self._key)
         try:
             if self._disk_file.newest(home, current) > headers["X-Timestamp"]:
-                return None
+                return []
             new = self._replace(home, current, headers)
         finally:
             if current is not None:
                 os.close(current.fd)
-        return current.place if current is not None and current.place != new else None
+        if current is None:
+            return []
+        left = [current.place.directory] if current.place != new else []
+        return left + removal.remove_replaced(home, self._key, new, headers["X-Timestamp"])
 
     def _replace(self, home: Home, current: Found | None, headers: dict[str, str]) -> Place:
         marker = self._marker_place(home, current, headers)

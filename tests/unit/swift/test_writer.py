@@ -108,6 +108,55 @@ class TestNamesInEachOthersWay:
         files.put("a/c", b"more", 2)
         assert (files.get("a/b"), files.get("a/c")) == (b"below", b"more")
 
+    def hide(self, files) -> Path:
+        """An object of Swift's at its twin's place, behind the file of a job at the plain one, which is returned."""
+        files.put("a", b"file", 1)
+        files.put("a/b", b"first", 2, X_Object_Meta_A="put")
+        files.post("a/b", 3, X_Object_Meta_A="post")
+        os.unlink(files.directory / "a")
+        hiding = files.write("a/b", b"job")
+        assert files.get("a/b") == b"job"
+        assert "X-Object-Meta-A" not in files.head("a/b")
+        return hiding
+
+    def test_an_object_that_a_job_hid_shows_again_as_it_was_when_the_job_removes_its_file(self, files):
+        os.unlink(self.hide(files))
+        assert (files.get("a/b"), files.head("a/b")["X-Object-Meta-A"]) == (b"first", "post")
+
+    def test_an_object_that_was_replaced_while_a_job_hid_it_never_shows_again(self, files):
+        hiding = self.hide(files)
+        files.put("a/b", b"second", 4)
+        assert files.tree() == ["a/", "a/b"]
+        os.unlink(hiding)
+        assert not files.has("a/b")
+
+    def test_a_put_that_comes_late_leaves_what_is_hidden(self, files):
+        hiding = self.hide(files)
+        files.put("a/b", b"late", 1)
+        os.unlink(hiding)
+        assert files.get("a/b") == b"first"
+
+    @pytest.mark.parametrize("write", [b"by a job", None])
+    def test_a_put_leaves_what_a_job_wrote_behind_another_file(self, files, write):
+        hiding = self.hide(files)
+        hidden = files.directory / "a%dir" / "b"
+        if write is None:
+            hidden.write_bytes(b"changed")
+        else:
+            hidden.unlink()
+            hidden.write_bytes(write)
+        files.put("a/b", b"second", 4)
+        assert files.get("a/b") == b"second"
+        os.unlink(hiding)
+        assert files.get("a/b") == write or b"changed"
+
+    def test_a_marker_that_a_job_hid_goes_with_the_next_put(self, files):
+        files.put("m/", b"", 1, X_Object_Meta_A="marker")
+        files.write("m/%", b"job")
+        files.put("m/", b"second", 2)
+        os.unlink(files.directory / "m" / "%")
+        assert not files.has("m/")
+
     def test_a_directory_that_a_job_made_stays(self, files):
         (files.directory / "a").mkdir(parents=True)
         files.put("a/b", b"x", 1)
