@@ -111,7 +111,8 @@ class Background:
             while item is not None and item.key == first.key:
                 outcome = hasher.hash(device, item.key, item.name)
                 counts.count_hash(outcome)
-                if outcome is Outcome.HASHED:
+                if outcome in (Outcome.HASHED, Outcome.KNOWN):
+                    # Known by another name of the file (a hard link): the row of this one does not say it yet.
                     names.append(item.name)
                 elif outcome in (Outcome.BUSY, Outcome.CHANGED):
                     backlog.add(item, _BUSY_S)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -62,6 +63,15 @@ def test_hashed_files_get_their_rows_together(playground, background):
     assert len(backlog) == 0
     assert playground.sink.containers[KEY].shown()["a"].etag == "0cc175b9c0f1b6a831c399e269772661"
     assert playground.compare().same == 3
+
+
+def test_every_name_of_a_file_gets_the_row_of_its_bytes(playground, background):
+    first = playground.write("a", b"a")
+    os.link(first, playground.container / "b")
+    playground.compare()
+    _, counts = hash_all(background, playground, "a", "b")
+    assert counts.hashed == [Outcome.HASHED, Outcome.KNOWN]
+    assert playground.compare().same == 2
 
 
 def test_a_file_that_is_written_to_is_asked_again_later(playground, background):
