@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from lustack.cli import exits
@@ -16,6 +17,7 @@ from lustack.cli.sync import printable, stop_on_signals
 
 if TYPE_CHECKING:
     from lustack.sync.status import JobStatus, SourceStatus, Status
+    from lustack.sync.unfinished import Unfinished
 
 _OLD_S = 10.0
 """The daemon writes its status every second; one that is older than this is from a daemon that is gone or hangs."""
@@ -28,7 +30,8 @@ _UNITS = ((2 * 86_400, 86_400, "days"), (3600, 3600, "h"), (60, 60, "min"))
 _CLEAR = "\x1b[H\x1b[J"
 
 _DESCRIPTION = """\
-Says whether the daemon of this machine runs, how far behind it is, and what it is doing."""
+Says whether the daemon of this machine runs, how far behind it is, and what it is doing; of one that does not run, what
+it has left to do."""
 
 _EPILOG = """\
 exit codes:
@@ -89,11 +92,12 @@ def print_once(state_dir: str, stream: TextIO, *, is_json: bool) -> int:
     Returns:
         The exit code.
     """
-    from lustack.sync import status
+    from lustack.sync import status, unfinished
 
     found = status.read(state_dir)
     now_ns = time.time_ns()
-    text = render_json(found, now_ns) if is_json else render_text(found, now_ns, state_dir)
+    left = None if is_alive(found, now_ns) else unfinished.read(state_dir)
+    text = render_json(found, now_ns, left) if is_json else render_text(found, now_ns, state_dir, left)
     print(text, file=stream, flush=True)
     return exits.DONE if is_alive(found, now_ns) else exits.FAILED
 
@@ -103,39 +107,49 @@ def is_alive(found: Status | None, now_ns: int) -> bool:
     return found is not None and found.state != "stopped" and now_ns - found.written_ns < _OLD_S * _NS
 
 
-def render_json(found: Status | None, now_ns: int) -> str:
-    """The status as one line for programs."""
+def render_json(found: Status | None, now_ns: int, left: Unfinished | None = None) -> str:
+    """The status as one line for programs; with what a daemon that does not run has left, as `unfinished`."""
     document = {} if found is None else dataclasses.asdict(found)
+    if left is not None:
+        document["unfinished"] = dataclasses.asdict(left)
     age_s = None if found is None else (now_ns - found.written_ns) / _NS
     return json.dumps({"is_alive": is_alive(found, now_ns), "age_s": age_s, **document})
 
 
-def render_text(found: Status | None, now_ns: int, state_dir: str) -> str:
+def render_text(found: Status | None, now_ns: int, state_dir: str, left: Unfinished | None = None) -> str:
     """The status for people."""
-    if found is None:
-        return f"lustack sync does not run: no daemon has ever used the state {state_dir}"
-    lines = [_headline(found, now_ns)]
-    if not is_alive(found, now_ns):
-        return lines[0]
+    if found is None or not is_alive(found, now_ns):
+        return "\n".join([_absence(found, now_ns, state_dir), *_unfinished(left, now_ns)])
+    uptime = duration((now_ns - found.started_ns) / _NS)
+    lines = [f"lustack sync: {found.state} for {uptime}, process {found.pid} on {found.host}, mode: {found.mode}"]
     if found.state == "standby":
         return "\n".join([*lines, "another daemon does the work; this one takes over when it ends"])
     lines += _work(found)
     for source in found.sources:
         lines += _source(source)
-    lines += _jobs(found)
+    lines += _jobs(found.jobs, found.job_count)
     lines += _comparison(found, now_ns)
     return "\n".join(lines)
 
 
-def _headline(found: Status, now_ns: int) -> str:
+def _absence(found: Status | None, now_ns: int, state_dir: str) -> str:
+    if found is None:
+        return f"lustack sync does not run: no daemon has ever written its status to {state_dir}"
     age_s = (now_ns - found.written_ns) / _NS
     who = f"process {found.pid} on {found.host}"
     if found.state == "stopped":
         return f"lustack sync does not run: it was stopped {duration(age_s)} ago ({who})"
-    if not is_alive(found, now_ns):
-        return f"lustack sync does not run, or hangs: {who} has said nothing for {duration(age_s)}"
-    uptime = duration((now_ns - found.started_ns) / _NS)
-    return f"lustack sync: {found.state} for {uptime}, {who}, mode: {found.mode}"
+    return f"lustack sync does not run, or hangs: {who} has said nothing for {duration(age_s)}"
+
+
+def _unfinished(left: Unfinished | None, now_ns: int) -> list[str]:
+    """What the next daemon begins with."""
+    if left is None:
+        return []
+    lines = [_line("source", f"{name}: done up to {position}") for name, position in left.positions.items()]
+    lines += _jobs(left.jobs, left.job_count) or [_line("jobs", "none is left")]
+    ago = f"{duration((now_ns - left.compared_ns) / _NS)} ago" if left.compared_ns else "none was ever finished"
+    return [*lines, _line("comparison", ago)]
 
 
 def _work(found: Status) -> list[str]:
@@ -165,12 +179,12 @@ def _source(source: SourceStatus) -> list[str]:
     return lines
 
 
-def _jobs(found: Status) -> list[str]:
-    running = sum(job.is_running for job in found.jobs)
-    lines = [_line("jobs", f"{found.job_count}, {running} running")] if found.job_count else []
-    lines += [_line("", _job(job)) for job in found.jobs]
-    if found.job_count > len(found.jobs):
-        lines.append(_line("", f"and {found.job_count - len(found.jobs)} more"))
+def _jobs(jobs: Sequence[JobStatus], count: int) -> list[str]:
+    running = sum(job.is_running for job in jobs)
+    lines = [_line("jobs", f"{count}, {running} running")] if count else []
+    lines += [_line("", _job(job)) for job in jobs]
+    if count > len(jobs):
+        lines.append(_line("", f"and {count - len(jobs)} more"))
     return lines
 
 

@@ -17,7 +17,10 @@ from typing import Protocol
 
 from lustack.sync.errors import StateError
 
-_VERSION = 2
+FILE = "sync.sqlite"
+"""In the directory of the state."""
+
+VERSION = 2
 
 _SCHEMA = """
 -- A comparison that was begun and is not finished. At most one for each scope; who finishes it removes it.
@@ -271,11 +274,11 @@ class State:
         self._database.execute("PRAGMA synchronous = FULL")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            self._database.executescript(f"BEGIN; {_SCHEMA} {_TO_2} PRAGMA user_version = {_VERSION}; COMMIT;")
+            self._database.executescript(f"BEGIN; {_SCHEMA} {_TO_2} PRAGMA user_version = {VERSION}; COMMIT;")
         elif version == 1:
-            self._database.executescript(f"BEGIN; {_TO_2} PRAGMA user_version = {_VERSION}; COMMIT;")
-        elif version != _VERSION:
-            raise StateError(self._path, f"it has version {version}, this lustack knows {_VERSION}")
+            self._database.executescript(f"BEGIN; {_TO_2} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version != VERSION:
+            raise StateError(self._path, f"it has version {version}, this lustack knows {VERSION}")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -19,7 +19,7 @@ from lustack.sync.sinks import rings
 from lustack.sync.sinks.protocol import Sink
 from lustack.sync.sinks.rings import Policy
 from lustack.sync.sinks.swift import SwiftSink
-from lustack.sync.state import State
+from lustack.sync.state import FILE, State
 from lustack.sync.survey import Survey
 
 
@@ -78,7 +78,7 @@ def opened(settings: Settings) -> Iterator[World]:
     found = rings.load(settings.swift_dir)
     policies = choose_policies(settings, found.policies)
     with ExitStack() as stack:
-        state = State(os.path.join(settings.state_dir, "sync.sqlite"))
+        state = State(os.path.join(settings.state_dir, FILE))
         stack.callback(state.close)
         sink = SwiftSink(found)
         stack.callback(sink.close)

@@ -16,7 +16,9 @@ from tests.unit.cli.test_sync import conf
 from tests.unit.sync.sinks.test_rings import swift_dir
 
 from lustack.cli import main, status
+from lustack.sync.state import FILE, Job, Scope, State
 from lustack.sync.status import JobStatus, SourceStatus, Status, write
+from lustack.sync.unfinished import Unfinished
 
 __all__ = ("conf", "playground", "swift_conf", "swift_dir")
 
@@ -47,9 +49,39 @@ def test_the_first_line_says_whether_it_runs(changes, sentence):
 
 
 def test_a_daemon_that_never_ran_is_said_so():
-    assert "no daemon has ever used the state /state" in status.render_text(None, NOW_NS, "/state")
+    text = status.render_text(None, NOW_NS, "/state")
+    assert text == "lustack sync does not run: no daemon has ever written its status to /state"
     assert not status.is_alive(None, NOW_NS)
     assert json.loads(status.render_json(None, NOW_NS)) == {"is_alive": False, "age_s": None}
+
+
+def test_what_a_stopped_daemon_has_left_is_told(playground, conf, capsys):
+    state_dir = playground.base / "state2"
+    state = State(str(state_dir / FILE))
+    state.enqueue(Job(Scope("a", "c", f"p{number}/", "events"), "moved") for number in range(21))
+    state.set_position("changelog of MDT0000", "17")
+    state.set_compared(time.time_ns() - 300 * S)
+    state.close()
+    write(str(state_dir), replace(RUNNING, state="stopped", written_ns=time.time_ns() - 300 * S))
+    assert main.main(["sync", "status", "--config-file", conf]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("lustack sync does not run: it was stopped 5 min ago")
+    assert lines[1:4] == [
+        "source        changelog of MDT0000: done up to 17",
+        "jobs          21, 0 running",
+        "              a/c/p0/: moved, waits",
+    ]
+    assert lines[-2:] == ["              and 1 more", "comparison    5 min ago"]
+    assert main.main(["sync", "status", "--json", "--config-file", conf]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["unfinished"]["positions"] == {"changelog of MDT0000": "17"}
+    assert shown["unfinished"]["job_count"] == 21
+
+
+def test_a_stopped_daemon_with_nothing_left_says_so():
+    stopped = replace(RUNNING, state="stopped")
+    lines = status.render_text(stopped, NOW_NS, "/state", Unfinished({})).splitlines()
+    assert lines[1:] == ["jobs          none is left", "comparison    none was ever finished"]
 
 
 def test_one_that_stands_by_says_so():
@@ -98,7 +130,7 @@ def test_an_idle_daemon_says_little():
 
 def test_the_exit_code_says_whether_it_runs(playground, conf, capsys):
     assert main.main(["sync", "status", "--config-file", conf]) == 1
-    assert "no daemon has ever used" in capsys.readouterr().out
+    assert "no daemon has ever written" in capsys.readouterr().out
     state_dir = str(playground.base / "state2")
     os.makedirs(state_dir)
     write(state_dir, replace(RUNNING, written_ns=time.time_ns()))
@@ -123,7 +155,7 @@ def test_it_can_be_watched(playground, conf, capsys, monkeypatch):
     assert stream.getvalue().count('"is_alive": false') == 2
     monkeypatch.setattr(threading.Event, "wait", lambda _self, _timeout=None: True)
     assert main.main(["sync", "status", "--watch", "--config-file", conf]) == 1
-    assert capsys.readouterr().out.count("no daemon has ever used") == 1
+    assert capsys.readouterr().out.count("no daemon has ever written") == 1
 
 
 def test_a_terminal_is_cleared_before_each_look(playground):
