@@ -37,6 +37,8 @@ examples:
   lustack fsck                                  check everything
   lustack fsck AUTH_x/results/2026/             check the objects of one container that begin with 2026/
   lustack fsck --repair --rate 0                mend everything, as fast as it goes
+  lustack fsck --textfile /var/lib/prometheus/node-exporter/lustack.prom
+                                                for alarms: see lustack_fsck_problems
   lustack fsck --json | jq .report.kinds        for programs: a line for each problem, the report is the last
 
 exit codes:
@@ -75,6 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="S",
         help="report only differences that last so many seconds (default: 5, or for as long as the daemon needs now)",
     )
+    parser.add_argument("--textfile", metavar="FILE", default="", help="write the result for Prometheus' node exporter")
     parser.add_argument("--strict", action="store_true", help="exit with 1 for notes, too")
     parser.add_argument("--restart", action="store_true", help="do not continue a check that was interrupted")
     parser.add_argument(
@@ -109,6 +112,10 @@ def check(wanted: argparse.Namespace) -> int:
         world = stack.enter_context(opened(settings))
         teller = Teller(stack.enter_context(show_progress(sys.stderr)), sys.stdout, is_json=wanted.json)
         progress = Fsck(world, options, teller, stop).run(parse_scope(wanted.scope, "lustack fsck"))
+    if wanted.textfile:
+        from lustack.sync import textfile
+
+        textfile.write(wanted.textfile, progress, time.time())
     print(render_json(progress) if wanted.json else render_text(progress), flush=True)
     for sentence, _ in progress.failures:
         exits.say(sentence)

@@ -42,6 +42,13 @@ def test_a_clean_tree_is_said_to_be_clean(conf, capsys):
     }
 
 
+def test_the_result_can_be_left_for_prometheus(tmp_path, conf, capsys):
+    path = tmp_path / "lustack.prom"
+    assert main.main(["fsck", "--config-file", conf, "--settle", "0", "--textfile", str(path)]) == 0
+    assert "lustack_fsck_problems 0.0" in path.read_text()
+    assert "no problems" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("found", "settle_s"),
     [
