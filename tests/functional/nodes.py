@@ -134,14 +134,15 @@ def running(directory: Path, state: Path) -> Iterator[tuple[Node, Node]]:
         try:
             supervisor.start(programs)
             for port in ports:
-                _wait_for(port)
+                wait_for_port(port)
             pids = supervisor.pids()
             yield tuple(Node(ports[i], pids[f"node{i}"], host.device) for i in range(2))
         finally:
             supervisor.stop()
 
 
-def _wait_for(port: int) -> None:
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens."""
     limit_s = time.monotonic() + PATIENCE_S
     while True:
         try:
