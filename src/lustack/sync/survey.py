@@ -12,7 +12,8 @@
 | exists    | was an export | its rows are deleted, however many: an administrator let it go                   |
 
 Rule 1: an account that Swift does not know is none of ours.
-Rule 2: without the identity of the file system (`device`) nothing is deleted.
+Rule 2: without the identity of the file system (`device`) nothing is deleted; where it was seen before and is not
+there, nothing is compared, adopted or written: what is found lies below an empty mount point, or elsewhere.
 Rule 3: one container's trouble does not stop the others; one server's does.
 """
 
@@ -206,8 +207,8 @@ class Survey:
         try:
             with open_device(path, compile_globs(self._settings.exclude)) as opened:
                 device = self._tools.inspect(opened)
-                is_ours = self._is_identified(policy, device)
-                limits = self._limits(may_delete=is_ours or self._options.force)
+                self._check_identity(policy, device)
+                limits = self._limits(may_delete=device.mark is not None or self._options.force)
                 for turn in self._turns(device, policy, scope, cursor):
                     after = cursor.name if turn.key == (cursor.account, cursor.container) else ""
                     self._take_turn(turn, limits, tools, (after, scope.prefix))
@@ -215,18 +216,21 @@ class Survey:
             missing = error if isinstance(error, DeviceMissingError) else DeviceMissingError(path, str(error))
             self._report.errors.append(missing)
 
-    def _is_identified(self, policy: Policy, device: Device) -> bool:
-        """Whether this is the file system that was here before; one that is seen for the first time is."""
-        if device.mark is None:
-            return False
+    def _check_identity(self, policy: Policy, device: Device) -> None:
+        """Whether this is the file system that was here before; one that is seen for the first time is.
+
+        Raises:
+            DeviceMissingError: it is not.
+        """
         known = self._state.device(policy.index)
-        if known is None or self._options.force:
+        if device.mark is None:
+            if known is not None and not self._options.force:
+                raise DeviceMissingError(device.path, "its .lustack is not there; is the file system mounted?")
+        elif known is None or self._options.force:
             if not self._options.dry_run:
                 self._state.set_device(policy.index, device.mark)
-            return True
-        if known != device.mark:
-            self._report.errors.append(DeviceMissingError(device.path, "another file system is mounted there"))
-        return known == device.mark
+        elif known != device.mark:
+            raise DeviceMissingError(device.path, "another file system is mounted there")
 
     def _limits(self, *, may_delete: bool) -> Limits:
         return Limits(
@@ -337,9 +341,7 @@ class Survey:
         finally:
             self._report.add(comparison.key, comparison)
         if comparison.tally.withheld and not comparison.limits.may_delete:
-            why = (
-                "its directory is missing" if comparison.directory is None else "the device has no or another .lustack"
-            )
+            why = "its directory is missing" if comparison.directory is None else "the device has no .lustack"
             gone = comparison.tally.withheld
             self._report.errors.append(MassDeletionError(str(comparison.key), gone, why))
 

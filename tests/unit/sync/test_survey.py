@@ -225,15 +225,18 @@ def test_many_rows_do_not_go_with_a_directory_until_a_human_insists(playground):
     assert run(playground, force=True).tally.deleted == 5
 
 
-def test_a_lost_mount_deletes_nothing(playground):
+def test_a_lost_mount_changes_nothing_whatever_is_written_below_its_mount_point(playground):
     playground.write("o")
     run(playground)
     playground.root.rename(playground.base / "mounted")
-    playground.root.mkdir()
+    playground.write("stray")
+    (playground.root / "a" / "new").mkdir()
     report = run(playground)
-    assert [type(error) for error in report.errors] == [MassDeletionError]
+    assert [type(error) for error in report.errors] == [DeviceMissingError]
+    assert "is the file system mounted?" in str(report.errors[0])
     assert playground.listed() == ["o"]
-    playground.root.rmdir()
+    assert list(playground.sink.containers) == [KEY]
+    shutil.rmtree(playground.root)
     report = run(playground)
     assert [type(error) for error in report.errors] == [DeviceMissingError]
     assert playground.listed() == ["o"]
@@ -241,16 +244,26 @@ def test_a_lost_mount_deletes_nothing(playground):
     assert run(playground).errors == []
 
 
-def test_another_file_system_in_its_place_deletes_nothing(playground):
+def test_a_mount_that_is_lost_for_good_is_given_up_by_a_human(playground):
+    playground.write("o")
+    run(playground)
+    shutil.rmtree(playground.root)
+    playground.write("new")
+    assert run(playground, force=True).errors == []
+    assert playground.listed() == ["new"]
+
+
+def test_another_file_system_in_its_place_changes_nothing(playground):
     playground.write("o")
     run(playground)
     playground.root.rename(playground.base / "mounted")
     (playground.root / ".lustack").mkdir(parents=True)
+    playground.write("stray")
     report = run(playground)
-    assert [type(error) for error in report.errors] == [DeviceMissingError, MassDeletionError]
+    assert [type(error) for error in report.errors] == [DeviceMissingError]
     assert playground.listed() == ["o"]
     assert run(playground, force=True).errors == []
-    assert playground.listed() == []
+    assert playground.listed() == ["stray"]
     assert playground.state.device(POLICY.index) == (playground.root / ".lustack").stat().st_ino
 
 
@@ -259,6 +272,8 @@ def test_a_device_that_is_new_gets_rows_before_it_has_an_identity(playground):
     playground.write("o")
     assert run(playground).errors == []
     assert playground.listed() == ["o"]
+    (playground.container / "o").unlink()
+    assert [type(error) for error in run(playground).errors] == [MassDeletionError]
 
 
 def test_a_dry_run_leaves_no_trace(playground):
@@ -512,5 +527,5 @@ class TestExports:
         rewrite(playground.root, replace(found, stage=Stage.LEAVING))
         playground.state.set_device(0, 1)
         report = run(playground)
-        assert {type(error) for error in report.errors} == {DeviceMissingError, MassDeletionError}
+        assert {type(error) for error in report.errors} == {DeviceMissingError}
         assert self.stages(playground) == [Stage.LEAVING]
