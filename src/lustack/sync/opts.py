@@ -58,6 +58,19 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         help="On Lustre: the registered changelog user of every MDT, as `lustre-MDT0000:cl1,lustre-MDT0001:cl1`. "
         "`lustack sync register` tells how to register them. Nobody else may clear for them.",
     ),
+    cfg.ListOpt(
+        "own_jobs",
+        default=[],
+        help="On Lustre: the jobs that the clients of our own object servers write into changelogs (`lctl get_param "
+        "jobid_var jobid_name`). Records of uploads by these are not looked at again, which saves work, and does not "
+        "repair a listing whose update was lost before the next comparison. Empty, and `own_nids` too: all are.",
+    ),
+    cfg.ListOpt(
+        "own_nids",
+        default=[],
+        help="On Lustre: the clients of our own object servers, as `10.0.0.5@tcp`. If `own_jobs` is set too, both must "
+        "be so.",
+    ),
     cfg.FloatOpt(
         "interval_s",
         default=_DEFAULTS.interval_s,

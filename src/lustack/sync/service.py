@@ -354,7 +354,7 @@ def _work(settings: Settings, stop: threading.Event) -> None:
         with metrics.served(settings.metrics_port):
             LOG.info("looking after %s below %s", [policy.name for policy in world.policies], settings.devices)
             notify("READY=1\nSTATUS=at work")
-            kinds = choose.all_kinds(settings.changelog_users)
+            kinds = choose.all_kinds(settings.changelog_users, settings.own_jobs, settings.own_nids)
             Daemon(world, stop, metrics, partial(choose.choose, kinds=kinds)).run()
 
 

@@ -21,6 +21,8 @@ class Settings:
         policies: names of the storage policies to look after; empty: all that are ours.
         source: where events come from: `auto`, `scan` (none) or the name of a kind of source.
         changelog_users: on Lustre, our user of the changelog of each MDT, by the name of the MDT.
+        own_jobs: on Lustre, the job of our own object servers as their clients write it into records; see `own_nids`.
+        own_nids: on Lustre, their clients. What both say is an upload of ours is not looked at again.
         interval_s: from the beginning of one comparison of everything to that of the next, where no source of events
             sees everything.
         check_interval_s: likewise where one does.
@@ -46,6 +48,8 @@ class Settings:
     policies: tuple[str, ...] = ()
     source: str = "auto"
     changelog_users: Mapping[str, str] = field(default_factory=dict)
+    own_jobs: tuple[str, ...] = ()
+    own_nids: tuple[str, ...] = ()
     interval_s: float = 60.0
     check_interval_s: float = 6 * 3600.0
     exclude: tuple[str, ...] = ("?*.tmp", "?*.swp", "?*~", ".nfs*")

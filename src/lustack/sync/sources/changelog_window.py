@@ -4,6 +4,8 @@
 Rule 1: a name is a directory's identity and an entry in it, so that a rename of a directory changes nothing here.
 Rule 2: what is remembered of identities (`Memory`) is only what records said; what they left out is asked for later.
 Rule 3: nothing here looks at a file, so a million records a second go through.
+Rule 4: the rename by which our own Swift publishes an upload (`Own`), and the close of that, are remembered and not
+    reported: the object server sends that row itself. Nothing else that it does is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from lustack.lustre.changelog import HEADER, SOURCE_SIZE, Type, scan
+from lustack.lustre.changelog import HEADER, SOURCE_SIZE, Record, Type, read_record, record_size, scan
+from lustack.lustre.nids import render_nid
+from lustack.mapping import layout
 
 Name = tuple[bytes, bytes]
 """The FID of a directory, and an entry in it."""
@@ -31,6 +35,28 @@ _MODE: Final = 3
 _READ_ONLY: Final = 1
 
 
+@dataclass(frozen=True)
+class Own:
+    """How records of our own Swift's object servers are known. Nothing is, if nothing is set.
+
+    Attributes:
+        jobs: what the clients that they run on write into records as the job (`jobid_var`).
+        nids: of those clients, as `10.0.0.5@tcp`.
+    """
+
+    jobs: frozenset[str] = frozenset()
+    nids: frozenset[str] = frozenset()
+
+    def made(self, record: Record) -> bool:
+        """Whether a record says so; what is set must all be so."""
+        job = (record.job or b"").decode(errors="replace")
+        nid = render_nid(record.nid or b"", is_big=record.nid_is_big)
+        return (not self.jobs or job in self.jobs) and (not self.nids or nid in self.nids)
+
+
+NOBODY: Final = Own()
+
+
 @dataclass
 class Memory:
     """What records said about identities; shared by all MDTs of a file system.
@@ -42,6 +68,8 @@ class Memory:
         doubtful: what had two names once, or was renamed where another name was expected: it is asked for its names,
             whatever the tables say. Nothing orders the records of two MDTs.
         heirs: what became of an inode that migrated.
+        published: uploads of our own that were not closed yet.
+        own: whose uploads are not reported.
         lock: to be held while a window is filled.
     """
 
@@ -50,11 +78,13 @@ class Memory:
     folders: dict[bytes, Name] = field(default_factory=dict)
     doubtful: dict[bytes, None] = field(default_factory=dict)
     heirs: dict[bytes, bytes] = field(default_factory=dict)
+    published: dict[bytes, None] = field(default_factory=dict)
+    own: Own = NOBODY
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def trim(self) -> None:
         """Forgets what is oldest."""
-        for table in (self.files, self.folders, self.doubtful, self.heirs):
+        for table in (self.files, self.folders, self.doubtful, self.heirs, self.published):
             for key in list(islice(table, max(0, len(table) - self.most))):
                 del table[key]
 
@@ -104,7 +134,6 @@ class Window:
             Type.HLINK: self._hlink,
             Type.SLINK: self._make,
             Type.MKNOD: self._make,
-            Type.RENME: self._rename,
             Type.MIGRT: self._migrate,
             Type.TRUNC: self._change,
             Type.MTIME: self._change,
@@ -130,9 +159,10 @@ class Window:
         names, files, doubtful, rarer = self.names, self.memory.files, self.memory.doubtful, self._rarer
         count = index = time = 0
         target = b""
+        own = frozenset() if self.memory.own == NOBODY else self._find_own(buffer)
         for kind, flags, index, time, target, parent, source, name in scan(buffer):  # noqa: B007 (the last are kept)
             count += 1
-            if kind == _CLOSE and flags & _MODE != _READ_ONLY:
+            if kind == _CLOSE and flags & _MODE != _READ_ONLY and index not in own:
                 found = files.get(target)
                 if found is None or target in doubtful:
                     self.keys[target] = None
@@ -145,10 +175,26 @@ class Window:
                 files.pop(target, None)
                 found = (parent, name)
                 names[found] = names.get(found, 0) & _KEPT | IS_FILE
+            elif kind == _RENME:
+                self._rename(target, parent, buffer[source : source + SOURCE_SIZE], name, is_own=index in own)
             elif kind in rarer:
                 rarer[kind](target, parent, buffer[source : source + SOURCE_SIZE], name)
         self.count += count
         self.last = (index, time, target)
+
+    def _find_own(self, buffer: bytes) -> frozenset[int]:
+        """The indices of records of uploads of our own that need not be reported."""
+        found, at, published = set(), 0, self.memory.published
+        for kind, _, index, _, target, *_ in scan(buffer):
+            size = record_size(buffer, at) or 0
+            is_candidate = kind == _RENME or (kind == _CLOSE and target in published)
+            record = read_record(buffer, at, size) if is_candidate else None
+            if record is not None and self.memory.own.made(record) and (kind == _CLOSE or _publishes(record)):
+                found.add(index)
+                published.pop(target, None)
+                published |= {} if record.source is None else {record.source: None}
+            at += size
+        return frozenset(found)
 
     def _make(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         del target, source
@@ -179,7 +225,7 @@ class Window:
         else:
             self.names.setdefault(found, IS_FILE)
 
-    def _rename(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
+    def _rename(self, target: bytes, parent: bytes, source: bytes, name: bytes, *, is_own: bool) -> None:
         key, old_parent = source[:16], source[16:]
         new_name, _, old_name = name.partition(b"\0")
         move = Move(key, (old_parent, old_name), (parent, new_name))
@@ -187,6 +233,10 @@ class Window:
         if key in self.memory.folders:
             self._follow(self.memory.folders, move)
             self.moves.append(move)
+            return
+        if is_own:
+            self.names.pop(move.old, None)
+            self._follow(self.memory.files, move)
             return
         before = self.names.get(move.old, 0)
         self.names[move.old] = before & _KEPT | IS_FILE
@@ -218,7 +268,14 @@ class Window:
 _CREAT: Final = int(Type.CREAT)
 _CLOSE: Final = int(Type.CLOSE)
 _UNLNK: Final = int(Type.UNLNK)
+_RENME: Final = int(Type.RENME)
 _OPEN_FILE: Final = IS_OPEN | IS_FILE
+
+
+def _publishes(record: Record) -> bool:
+    """Whether a temporary file of ours gets its name."""
+    is_temporary = record.source_name is not None and record.source_name.startswith(layout.TEMPORARY_PREFIX)
+    return is_temporary and record.source_parent == record.parent
 
 
 def first_record(buffer: bytes) -> tuple[int, int, bytes]:

@@ -32,7 +32,7 @@ from lustack.sync.sources.changelog import ChangelogSource
 from lustack.sync.sources.changelog_fences import Fences
 from lustack.sync.sources.changelog_paths import Paths
 from lustack.sync.sources.changelog_tail import Pace
-from lustack.sync.sources.changelog_window import Memory
+from lustack.sync.sources.changelog_window import NOBODY, Memory, Own
 from lustack.sync.sources.protocol import (
     OLDEST,
     Batch,
@@ -56,7 +56,14 @@ class ChangelogSources:
     """See `Source`, and the top of this file."""
 
     def __init__(
-        self, name: str, lustre: Lustre, users: Mapping[str, str], roots: Sequence[Root], pace: Pace | None = None
+        self,
+        name: str,
+        lustre: Lustre,
+        users: Mapping[str, str],
+        roots: Sequence[Root],
+        pace: Pace | None = None,
+        *,
+        own: Own = NOBODY,
     ) -> None:
         """Opens nothing yet.
 
@@ -66,9 +73,10 @@ class ChangelogSources:
             users: our registered user of each MDT, as `cl1`, by the name of the MDT.
             roots: what to watch, the root of the device first.
             pace: times.
+            own: whose uploads are not reported.
         """
         self._name, self._lustre, self._users, self._roots = name, lustre, dict(users), tuple(roots)
-        self._pace = pace or Pace()
+        self._pace, self._own = pace or Pace(), own
         self._foreign: list[str] = []
         self._changed = threading.Condition()
         self._is_open = False
@@ -178,7 +186,7 @@ class ChangelogSources:
         positions = self._split(position, mdts)
         self._executor = ThreadPoolExecutor(_ASKERS, thread_name_prefix="fid")
         roots = self._keys()
-        memory = Memory()
+        memory = Memory(own=self._own)
         self._sources.clear()
         for mdt in mdts:
             paths = Paths(self._lustre, memory, roots, self._executor)
@@ -296,13 +304,14 @@ class ChangelogSources:
             os.close(fd)
 
 
-def connect(name: str, users: Mapping[str, str], roots: Sequence[Root]) -> ChangelogSources:
+def connect(name: str, users: Mapping[str, str], roots: Sequence[Root], own: Own = NOBODY) -> ChangelogSources:
     """The source for directories on Lustre; closed, but tried.
 
     Args:
         name: of the device.
         users: see `ChangelogSources`.
         roots: what to watch, all on one file system.
+        own: see `ChangelogSources`.
 
     Raises:
         SourceUnavailableError: it does not work here.
@@ -312,6 +321,6 @@ def connect(name: str, users: Mapping[str, str], roots: Sequence[Root]) -> Chang
         lustre = client.connect(roots[0].path)
     except LustreError as error:
         raise SourceUnavailableError(full_name, str(error)) from error
-    source = ChangelogSources(full_name, lustre, users, roots)
+    source = ChangelogSources(full_name, lustre, users, roots, own=own)
     source.probe()
     return source

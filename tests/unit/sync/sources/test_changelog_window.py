@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from lustack.lustre.changelog import Record, Type, render_record
+from lustack.lustre.changelog import Record, Type, read_record, render_record
 from lustack.lustre.errors import RecordError
 from lustack.lustre.fid import NO_FID, Fid
 from lustack.sync.sources.changelog_window import (
@@ -13,6 +15,7 @@ from lustack.sync.sources.changelog_window import (
     IS_OPEN,
     Memory,
     Move,
+    Own,
     Window,
     first_record,
 )
@@ -203,3 +206,83 @@ def test_what_are_no_records_is_an_error():
 
 def test_the_first_record_is_told():
     assert first_record(record(9, Type.CREAT) + record(10, Type.CREAT)) == (9, 7, FILE)
+
+
+NIDS = {"10.0.0.5@tcp": bytes((5, 0, 0, 10, 0, 0, 2, 0)) + bytes(16), "10.0.0.6@tcp": bytes((6, 0, 0, 10, 0, 0, 2, 0))}
+TEMPORARY = b".lustack.tmp.1"
+
+
+def made_by(raw, job=b"swift", nid="10.0.0.5@tcp"):
+    return render_record(replace(read_record(raw, 0, len(raw)), job=job, nid=NIDS[nid].ljust(24, b"\0")))
+
+
+def upload(new=b"o", old=TEMPORARY, old_parent=FOLDER, victim=NO_FID, **who):
+    """The records of a PUT: the close comes last, as the file is published while it is open."""
+    create = record(1, Type.CREAT, FILE, name=old)
+    publish = record(2, Type.RENME, victim, name=new, old=(old_parent, old), moved=FILE)
+    close = record(3, Type.CLOSE, FILE, flags=0x242)
+    return [made_by(each, **who) for each in (create, publish, close)]
+
+
+def memory_of_own(jobs=(), nids=()):
+    return Memory(own=Own(frozenset(jobs), frozenset(nids)))
+
+
+SET = [
+    {"jobs": ["swift"]},
+    {"nids": ["10.0.0.5@tcp"]},
+    {"jobs": ["other", "swift"], "nids": ["10.0.0.5@tcp", "10.0.0.7@tcp"]},
+]
+
+
+@pytest.mark.parametrize("own", SET)
+def test_an_upload_of_our_own_is_remembered_and_not_reported(own):
+    memory = memory_of_own(**own)
+    window = fill(*upload(victim=OTHER), memory=memory)
+    assert (window.names, window.keys, window.unclear) == ({}, {}, [])
+    assert (window.count, window.last) == (3, (3, 7, FILE))
+    assert memory.files == {FILE: (FOLDER, b"o")}
+    assert memory.published == {}
+
+
+def test_an_upload_of_our_own_may_be_read_in_pieces():
+    memory = memory_of_own(["swift"])
+    create, publish, close = upload()
+    assert fill(create, memory=memory).names == {(FOLDER, TEMPORARY): IS_NEW | IS_OPEN | IS_FILE}
+    assert fill(publish, memory=memory).names == {}
+    assert fill(close, memory=memory).names == {}
+    # Whoever closes it later wrote to it.
+    assert fill(close, memory=memory).names == {(FOLDER, b"o"): IS_FILE}
+
+
+@pytest.mark.parametrize(
+    ("own", "who"),
+    [
+        ({}, {}),
+        ({"jobs": ["swift"]}, {"job": b"tar"}),
+        ({"nids": ["10.0.0.5@tcp"]}, {"nid": "10.0.0.6@tcp"}),
+        ({"jobs": ["swift"], "nids": ["10.0.0.6@tcp"]}, {}),
+        ({"jobs": ["tar"], "nids": ["10.0.0.5@tcp"]}, {}),
+        ({"jobs": ["swift"]}, {"old": b"o.part"}),
+        ({"jobs": ["swift"]}, {"old_parent": OTHER}),
+    ],
+)
+def test_everything_else_is_reported(own, who):
+    window = fill(*upload(**who), memory=memory_of_own(**own))
+    assert window.names[FOLDER, b"o"] & IS_FILE
+
+
+def test_a_close_by_somebody_else_is_reported_and_ours_is_still_left_out():
+    memory = memory_of_own(["swift"])
+    create, publish, close = upload()
+    window = fill(create, publish, made_by(close, job=b"tar"), memory=memory)
+    assert window.names == {(FOLDER, b"o"): IS_FILE}
+    assert fill(close, memory=memory).names == {}
+
+
+def test_what_our_own_removes_and_what_a_job_did_before_is_reported():
+    memory = memory_of_own(["swift"])
+    job = record(1, Type.CREAT, OTHER, name=b"o")
+    window = fill(job, *upload(victim=OTHER), memory=memory)
+    assert window.names == {(FOLDER, b"o"): IS_NEW | IS_OPEN | IS_FILE}
+    assert fill(made_by(record(4, Type.UNLNK, name=b"o")), memory=memory).names == {(FOLDER, b"o"): IS_FILE}
