@@ -16,7 +16,7 @@ BIN := .venv/bin
 TOX := $(BIN)/tox run --quiet
 SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
 
-.PHONY: help lustre run demo test test-all lint unit nova cinder functional volumes coverage long soak torture dev install clean
+.PHONY: help lustre run demo test test-all lint unit nova cinder functional volumes coverage upstream long soak torture dev install clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ cinder: .venv/.ready-volumes  ## the tests of the driver of volumes, on real fil
 
 volumes: .venv/.ready-volumes  ## the driver of volumes in a real Cinder
 	@$(TOX) -e volumes </dev/null
+
+upstream: .venv/.ready-test  ## the patches for Cinder, os-brick and Nova, on their releases and with their tests
+	@$(TOX) -e upstream </dev/null
 
 coverage: .venv/.ready-test  ## every line and branch was reached by the quick tests
 	@$(TOX) -e coverage </dev/null
