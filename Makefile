@@ -54,13 +54,13 @@ upstream: .venv/.ready-test  ## the patches for Cinder, os-brick and Nova, on th
 coverage: .venv/.ready-test  ## every line and branch was reached by the quick tests
 	@$(TOX) -e coverage </dev/null
 
-test: .venv/.ready-test .venv/.ready-demo  ## everything that CI runs; stops at the first failure
-	@for step in lint unit nova coverage functional demo; do \
+test: .venv/.ready-test .venv/.ready-demo .venv/.ready-volumes  ## everything that CI runs; stops at the first failure
+	@for step in lint unit nova cinder coverage functional demo; do \
 	    echo "== make $$step"; SECONDS=0; \
 	    $(MAKE) --no-print-directory $$step || { echo "== FAILED: make $$step after $$SECONDS s"; exit 1; }; \
 	    echo "== $$step took $$SECONDS s"; \
 	done; \
-	echo "== passed: lint, unit, nova, coverage, functional, demo"
+	echo "== passed: lint, unit, nova, cinder, coverage, functional, demo"
 
 lustre: .venv/.ready-dev  ## the tests on a mounted Lustre, as root: LUSTACK_TEST_LUSTRE=/mnt/point make lustre
 	@$(BIN)/python -m pytest tests/lustre </dev/null

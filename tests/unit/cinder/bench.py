@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cinder import utils
 from cinder.volume import configuration
 from cinder.volume.drivers import remotefs
+from oslo_concurrency import processutils
 from oslo_config import cfg
 
 from lustack.brick.client import LustreClient
@@ -30,6 +30,18 @@ GIB = 1 << 30
 
 class CutError(Exception):
     """The service was killed before a command."""
+
+
+def run(*command: Any, process_input: str | None = None, **options: Any) -> tuple[str, str]:
+    """Runs a command as Cinder's `utils.execute` does for root, but for its code between fork and exec.
+
+    That would start the measuring of coverage anew in each child, which takes many times longer than what it runs.
+    """
+    words = [str(word) for word in command]
+    done = subprocess.run(words, input=process_input, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise processutils.ProcessExecutionError(done.stdout, done.stderr, done.returncode, " ".join(words))
+    return done.stdout, done.stderr
 
 
 class Client(LustreClient):
@@ -146,7 +158,7 @@ class Bench:
         self.commands.append(command)
         if self.fail_at is not None and len(self.commands) > self.fail_at:
             raise CutError(command)
-        return utils.execute(*command, **options)
+        return run(*command, **options)
 
     def set_up(self) -> None:
         self.driver.do_setup(None)

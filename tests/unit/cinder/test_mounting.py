@@ -44,14 +44,15 @@ def test_a_share_that_never_mounts_is_named_with_the_option_and_the_reason(stage
 
 
 @pytest.mark.expects_log("No such file")
-def test_one_bad_share_does_not_keep_the_others_from_work_and_is_said_once(stage: Bench):
+def test_one_bad_share_does_not_keep_the_others_from_work_and_is_said_once(stage: Bench, caplog):
     other = "10.0.0.1@tcp:/scratch/gone"
     (stage.root / "shares").write_text(f"{other}\n{SHARE}\n")
-    stage.client.failures = [MountError(other, "No such file or directory")] * 6
     cfg.CONF.set_override("lustre_mount_attempts", 3, "lustre")
-    stage.client.failures = stage.client.failures[:3]
-    stage.set_up()
+    for call in (stage.set_up, stage.driver._update_volume_stats):
+        stage.client.failures = [MountError(other, "No such file or directory")] * 3
+        call()
     assert stage.driver._mounted_shares == [SHARE]
+    assert len([message for message in caplog.messages if "No such file" in message]) == 1
     stage.driver._update_volume_stats()
     assert [pool["pool_name"] for pool in stage.driver._stats["pools"]] == ["scratch/gone", "scratch/volumes"]
 
