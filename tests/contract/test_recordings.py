@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
-from tests.recorded import LOGS, read_operations, read_raw, read_records
+from tests.recorded import LOGS, RECORDINGS, read_operations, read_raw, read_records
 
 from lustack.lustre import fid
 from lustack.lustre.changelog import Decoder, scan
@@ -15,7 +18,37 @@ from lustack.lustre.fake import FakeLustre
 from lustack.sync.sources.changelog_window import Memory, Window
 
 FOLDERS = ("full", "defmask")
+FAKE = {
+    "the records of operations": ("contract/test_recordings", "test_the_fake_records_what_a_real_lustre_recorded"),
+    "an MDT for each record": ("unit/lustre/test_fake", "test_what_happens_is_recorded_where_it_happens"),
+    "striped directories": ("unit/lustre/test_fake", "test_a_striped_directory_is_on_several_mdts"),
+    "migration": ("unit/lustre/test_fake", "test_what_migrates_gets_another_identity"),
+    "a close that is lost": ("unit/lustre/test_fake", "test_a_close_can_be_lost"),
+    "garbage in a close": ("unit/lustre/test_fake", "test_the_parent_in_a_close_is_left_over_from_another_record"),
+    "times that are not recorded": ("unit/lustre/test_fake", "test_new_times_are_recorded_only_after_a_purge_and_once"),
+    "no user, no records": ("unit/lustre/test_fake_log", "test_without_users_nothing_is_recorded"),
+    "masks": ("unit/lustre/test_fake_log", "test_a_mask_holds_back_only_what_nobody_wants"),
+    "two readers": ("unit/lustre/test_fake_log", "test_two_readers_see_everything"),
+    "the end of a log": ("unit/lustre/test_fake_log", "test_a_reader_at_the_end_stays_there"),
+    "a reader below whom it is cleared": (
+        "unit/lustre/test_fake_log",
+        "test_a_reader_keeps_what_is_cleared_meanwhile_and_a_new_one_gets_nothing",
+    ),
+    "what is purged": ("unit/lustre/test_fake_log", "test_a_record_goes_away_when_all_have_cleared_it"),
+    "gaps": ("unit/lustre/test_fake_log", "test_reading_begins_at_the_first_record_that_is_there"),
+    "what may be cleared": ("unit/lustre/test_fake_log", "test_the_same_may_be_cleared_again_and_nothing_else"),
+    "a user that goes": ("unit/lustre/test_fake_log", "test_with_the_last_user_everything_goes_and_numbers_go_on"),
+    "who follows": ("unit/lustre/test_fake_log", "test_who_follows_waits_and_gets_what_comes"),
+    "a crash of an MDT": ("unit/lustre/test_fake_log", "test_a_crash_ends_readers_and_gives_indices_again"),
+}
+"""What the fake does as the real one was seen to do it, and the test of each."""
+
 FORMS = ("plain", "flags_nid_be")
+
+
+def test_what_the_fake_does_as_a_real_one_has_its_tests():
+    for module, name in FAKE.values():
+        assert f"\ndef {name}(" in (Path(__file__).parents[1] / f"{module}.py").read_text(), (module, name)
 
 
 def decode(raw):
@@ -204,6 +237,15 @@ class Sides:
 
     def match(self, recorded, faked):
         return self.pairs.setdefault(recorded, faked) == faked
+
+
+def test_the_data_version_of_a_file_goes_back_when_hsm_restores_it():
+    """So it proves nothing about bytes: doc/decisions/0016."""
+    text = (RECORDINGS / "hsm" / "ops.txt").read_text()
+    versions = [int(each) for each in re.findall(r"state: f: .* dv: (\d+)", text)]
+    versions = [version for version in versions if version]
+    assert versions[:2] == [4294967511, 4294967593]
+    assert any(later < earlier for earlier, later in itertools.pairwise(versions))
 
 
 def test_the_fake_records_what_a_real_lustre_recorded(tmp_path):

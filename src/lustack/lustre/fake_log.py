@@ -7,6 +7,7 @@ Rule 1: what a device does that is easy to get wrong is done here too: a reader 
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -34,6 +35,7 @@ class FakeLog:
         is_stalled: whether reads get nothing, as from a device whose file system was unmounted.
         starts: how often the MDT was started; readers of an earlier start get an error.
         delay_s: what is new is not seen by waiting readers for so long.
+        purges: how often records went away.
     """
 
     mdt: str
@@ -45,6 +47,7 @@ class FakeLog:
     is_stalled: bool = False
     starts: int = 1
     delay_s: float = 0.0
+    purges: int = 0
     _last_user: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -144,10 +147,10 @@ class FakeLog:
 
     def _purge(self) -> None:
         done = min(self.users.values(), default=self.last_index)
-        for index in list(self.records):
-            if index > done:
-                break
+        purged = list(itertools.takewhile(lambda index: index <= done, self.records))
+        for index in purged:
             del self.records[index]
+        self.purges += bool(purged)
 
 
 class FakeChangelog:

@@ -96,6 +96,18 @@ def test_zero_is_never_cleared(watched, source):
     assert cleared == []
 
 
+def test_an_older_position_is_never_cleared(watched, source):
+    positions = []
+    for name in (b"f", b"g"):
+        watched.lustre.write(b"device/" + name, b"x")
+        positions.append(source.read(1.0).position)
+    cleared = []
+    watched.lustre.clear = lambda mdt, user, index: cleared.append(index)
+    for position in (positions[1], positions[0], positions[1]):
+        source.acknowledge(position)
+    assert cleared == [4]
+
+
 def test_a_user_that_is_gone_is_a_loss(watched, source):
     watched.lustre.write(b"device/f", b"x")
     first = source.read(1.0).position
