@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from swift.common.utils import ShardRange
 from tests.databases import COPIES, Swift, swift, swift_conf
@@ -112,7 +114,7 @@ def test_the_latest_word_on_a_container_counts(made):
 def test_rows_that_brought_a_container_back_can_be_removed(made):
     for device in COPIES:
         made.broker(device, KEY).delete_db(made.next_time())
-        made.broker(device, KEY).merge_items([sinks_swift._item(row("late"), 0)])
+        made.broker(device, KEY).merge_items(json.loads(sinks_swift._render([row("late")], 0)))
     assert made.sink.get_state(KEY).presence is Presence.DOOMED
     assert names_of(made.sink) == ["late"]
     with pytest.raises(ContainerGoneError):
@@ -216,7 +218,7 @@ def test_a_shard_that_is_sharded_itself_is_followed(made):
     for device in COPIES:
         for number, name in ((0, "a"), (1, "d")):
             inner = ContainerKey(".shards_.shards_AUTH_a", f"c-0-{number}")
-            made.broker(device, inner).merge_items([sinks_swift._item(row(name), 0)])
+            made.broker(device, inner).merge_items(json.loads(sinks_swift._render([row(name)], 0)))
     assert names_of(made.sink) == ["a", "d", "n", "z"]
 
 
