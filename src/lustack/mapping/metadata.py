@@ -73,9 +73,8 @@ class Stamp:
     data_version: int | None = None
 
     def etag(self) -> str:
-        """An S3 entity tag for bytes whose MD5 nobody knows: it changes with them, and its dash says it is no MD5."""
-        text = f"{self.inode}:{self.size_bytes}:{self.mtime_ns}:{self.data_version}"
-        return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + "-1"
+        """See `opaque_etag`."""
+        return opaque_etag(self.inode, self.size_bytes, self.mtime_ns, self.data_version)
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,12 @@ class Blobs:
 def timestamp_text(time_ns: int) -> str:
     """Nanoseconds since 1970 -> Swift's normal form, cut to 10 us. Source: swift/common/utils/timestamp.py."""
     return f"{time_ns // _NS:010d}.{time_ns % _NS // 10_000:05d}"
+
+
+def opaque_etag(inode: int, size_bytes: int, mtime_ns: int, data_version: int | None = None) -> str:
+    """An S3 entity tag for bytes whose MD5 nobody knows: it changes with them, and its dash says it is no MD5."""
+    text = f"{inode}:{size_bytes}:{mtime_ns}:{data_version}"
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + "-1"
 
 
 def is_system(key: str) -> bool:

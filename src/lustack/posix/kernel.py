@@ -28,6 +28,10 @@ LUSTRE_SUPER_MAGIC: Final = 0x0BD00BD0
 _OPEN_HOW: Final = struct.Struct("=QQQ")
 # One number on every architecture but alpha. Source: asm-generic/unistd.h, __NR_openat2.
 _NR_OPENAT2: Final = 437
+# Likewise. Source: scripts/syscall.tbl, listxattrat; Linux 6.13.
+_NR_LISTXATTRAT: Final = 465
+# Source: linux/fcntl.h.
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
 # Source: linux/falloc.h:5, fallocate(2).
 _FALLOC_FL_KEEP_SIZE: Final = 0x01
 # struct statfs is 120 bytes on 64-bit Linux; f_type is its first field, the magic fits 32 bits. Source:
@@ -45,6 +49,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _openat2 = _libc["syscall"]
 _openat2.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
 _openat2.restype = ctypes.c_long
+
+_listxattrat = _libc["syscall"]
+_listxattrat.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_size_t)
+_listxattrat.restype = ctypes.c_long
 
 _fallocate = _libc["fallocate"]
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -76,6 +84,20 @@ def openat2(dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int
         code = ctypes.get_errno()
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code), path)
+
+
+def may_have_attributes(dirfd: int, entry: bytes) -> bool:
+    """Whether a directory entry may have extended attributes; links are not followed.
+
+    Half the price of listing them by a path through /proc, where the kernel is 6.13 or later. An older one does not
+    know, so the answer is yes, as it is whenever anything is wrong.
+
+    Args:
+        dirfd: readable directory.
+        entry: its name; it must hold no NUL.
+    """
+    found: int = _listxattrat(_NR_LISTXATTRAT, dirfd, entry, _AT_SYMLINK_NOFOLLOW, None, 0)
+    return found != 0
 
 
 def fallocate_keep_size(fd: int, size_bytes: int) -> None:

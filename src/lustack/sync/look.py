@@ -25,7 +25,7 @@ from lustack.sync.address import names_of
 from lustack.sync.device import Device
 from lustack.sync.dirty import DIRECTORY, FILE, NEW, Batch
 from lustack.sync.locate import Locator
-from lustack.sync.observe import NOTHING_THERE, Directory, Observer, Place, list_attributes
+from lustack.sync.observe import NOTHING_THERE, Directory, Observer, list_attributes
 from lustack.sync.plan import SentRow, Wanted
 from lustack.sync.sinks.protocol import ContainerKey
 
@@ -171,7 +171,7 @@ class _Looker:
         now_ns = self._now_ns()
         path, _, entry = rest.rpartition(b"/")
         try:
-            wanted = self._observer.look(name, Place(self._folder.enter(path), entry), now_ns)
+            wanted = self._observer.look(name, self._folder.enter(path), entry, now_ns)
         except OSError as error:
             if error.errno == errno.ENOENT and not self._has_twins:
                 self._note_absent(rest, name, value, now_ns)
@@ -225,7 +225,7 @@ class _Looker:
     def _note_present(self, name: str, wanted: Wanted, now_ns: int) -> None:
         if not wanted.is_hashed:
             self.found.unhashed.append(name)
-        if plan.is_of_swift(wanted):
+        if wanted.floor and plan.is_of_swift(wanted):
             self.found.self_events += 1
             if self._is_untouched(self._key, name, wanted.floor):
                 self.found.rows.append(plan.repeat(name, wanted))

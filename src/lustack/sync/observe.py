@@ -6,7 +6,7 @@ on a directory, a regular file at the twin's place. The first that holds counts.
 Rule 2: nothing is opened but with O_PATH, and no link is followed.
 Rule 3: what cannot be looked at is an error, never an absence.
 
-A file of a job costs one lstat and one listxattr; only what carries attributes of ours is opened.
+A file of a job costs one lstat and one or two listxattr; only what carries attributes of ours is opened.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from lustack.mapping import content_types, layout, metadata
 from lustack.mapping.layout import FILE_ATTRIBUTES, AttributeNames
 from lustack.mapping.metadata import Blobs, Stamp
 from lustack.mapping.view import EMPTY_ETAG, Defaults, ObjectView, Origin, describe, posix_time_ns
+from lustack.posix import kernel
 from lustack.posix.errors import CorruptAttributeError, XattrUnsupportedError
 from lustack.posix.tree import open_beneath
 from lustack.posix.xattrs import AttributeStore
@@ -117,7 +118,7 @@ class Observer:
                 if attributes is not FILE_ATTRIBUTES or b"/" in entry:
                     wanted = self._look_closely(name, place, now_ns)
                 else:
-                    wanted = self.look(name, place, now_ns)
+                    wanted = self.look(name, place.directory, entry, now_ns)
             except OSError as error:
                 if error.errno not in NOTHING_THERE:
                     raise
@@ -126,7 +127,7 @@ class Observer:
                 return wanted
         return None
 
-    def look(self, name: str, place: Place, now_ns: int) -> Wanted | None:
+    def look(self, name: str, directory: Directory, entry: bytes, now_ns: int) -> Wanted | None:
         """The row of what lies at one place for files, whose entry is one component.
 
         Returns:
@@ -135,13 +136,11 @@ class Observer:
         Raises:
             OSError: among others if there is nothing.
         """
-        directory, entry, _ = place
         status = os.stat(entry, dir_fd=directory.fd, follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode) or status.st_dev != directory.device:
             return None
-        found = list_attributes(directory.proc + entry)
-        if found and not _OURS.isdisjoint(found):
-            return self._look_closely(name, place, now_ns)
+        if kernel.may_have_attributes(directory.fd, entry) and _has_ours(directory, entry):
+            return self._look_closely(name, Place(directory, entry), now_ns)
         if self.excluded is not None and self.excluded.match(entry):
             return None
         return want_bare(name, status, now_ns)
@@ -184,6 +183,10 @@ class Observer:
         return Blobs(data, data_system, meta, meta_system)
 
 
+def _has_ours(directory: Directory, entry: bytes) -> bool:
+    return not _OURS.isdisjoint(list_attributes(directory.proc + entry))
+
+
 def list_attributes(path: bytes) -> list[str]:
     """The names of the attributes of a file, none where the file system has no attributes; links are not followed."""
     try:
@@ -203,7 +206,9 @@ def want_bare(name: str, status: os.stat_result, now_ns: int) -> Wanted:
     """The row of a file that carries nothing of ours: what `describe` and `plan.want` say, without the detour."""
     size_bytes = status.st_size
     modified = metadata.timestamp_text(posix_time_ns(status.st_mtime_ns, status.st_ctime_ns, now_ns))
-    etag = f"; s3_etag={file_stamp(status).etag()}" if size_bytes else EMPTY_ETAG
+    etag = (
+        f"; s3_etag={metadata.opaque_etag(status.st_ino, size_bytes, status.st_mtime_ns)}" if size_bytes else EMPTY_ETAG
+    )
     return Wanted(size_bytes, content_types.guess(name), etag, modified, "", not size_bytes)
 
 

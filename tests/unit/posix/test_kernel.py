@@ -36,6 +36,19 @@ def test_openat2_fails_with_the_errno_of_the_kernel_and_the_path(folder):
     assert caught.value.filename == b"absent"
 
 
+def test_only_an_entry_that_surely_has_none_is_said_to_have_no_attributes(folder, tmp_path):
+    inside = tmp_path / "folder"
+    (inside / "plain").touch()
+    (inside / "marked").touch()
+    os.setxattr(inside / "marked", "user.mark", b"1")
+    (inside / "link").symlink_to("marked")
+    is_known = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 13)
+    assert kernel.may_have_attributes(folder, b"plain") is not is_known
+    assert kernel.may_have_attributes(folder, b"marked")
+    assert kernel.may_have_attributes(folder, b"link") is not is_known
+    assert kernel.may_have_attributes(folder, b"absent")
+
+
 def test_openat2_goes_on_after_a_signal(folder, tmp_path, alarm):
     fifo = tmp_path / "folder" / "fifo"
     os.mkfifo(fifo)
