@@ -33,6 +33,7 @@ from lustack.sync.backlog import Backlog, Unhashed
 from lustack.sync.engine import Engine, Parts
 from lustack.sync.errors import DeviceMissingError, EngineFailedError, StoppedError
 from lustack.sync.fences import Fences
+from lustack.sync.garbage import collect_seldom
 from lustack.sync.importing import Importer
 from lustack.sync.leadership import FileLease, Leadership, Lease, ToozLease
 from lustack.sync.metrics import Metrics
@@ -353,6 +354,7 @@ def _work(settings: Settings, stop: threading.Event) -> None:
         metrics = Metrics()
         with metrics.served(settings.metrics_port):
             LOG.info("looking after %s below %s", [policy.name for policy in world.policies], settings.devices)
+            collect_seldom()
             notify("READY=1\nSTATUS=at work")
             kinds = choose.all_kinds(settings.changelog_users, settings.own_jobs, settings.own_nids)
             Daemon(world, stop, metrics, partial(choose.choose, kinds=kinds)).run()
