@@ -45,9 +45,17 @@ class Clock:
     def remember(self) -> None:
         """Makes sure that what was given so far is noted durably. Call it before anybody else can see a timestamp."""
         if self._latest_ns > self._noted_ns:
-            noted_ns = self._latest_ns + _RESERVE_NS
-            self._state.raise_latest(noted_ns)
-            self._noted_ns = noted_ns
+            self._note()
+
+    def _note(self) -> None:
+        noted_ns = self._latest_ns + _RESERVE_NS
+        self._state.raise_latest(noted_ns)
+        self._noted_ns = noted_ns
+
+    def foresee(self) -> None:
+        """Notes ahead what will be given soon if it goes on like this, so that who calls `remember` need not wait."""
+        if self._latest_ns > self._noted_ns - _RESERVE_NS // 2:
+            self._note()
 
     def ahead_s(self) -> float:
         """How many seconds the timestamps are ahead of the machine's clock; about 0 when all is well."""

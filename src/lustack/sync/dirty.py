@@ -36,6 +36,9 @@ CONTAINER_BYTES = 1500
 MOST_IDLE = 10_000
 """Containers without dirty names that are remembered."""
 
+LIVELY_S = 0.1
+"""A container whose last batch was taken longer ago than this sends its first name at once: nothing else may come."""
+
 _CROWD = 16
 """A directory with so many dirty names is cheaper to compare as a whole."""
 
@@ -64,6 +67,7 @@ class Container:
         "not_before_s",
         "policy_index",
         "size_bytes",
+        "taken_s",
         "wait_s",
     )
 
@@ -84,7 +88,7 @@ class Container:
         self.is_whole = False
         self.is_queued = self.is_busy = self.is_other = False
         self.not_before_s = self.wait_s = 0.0
-        self.checked_s = float("-inf")
+        self.checked_s = self.taken_s = float("-inf")
         self.size_bytes = CONTAINER_BYTES
 
     def add(self, rest: bytes, value: int, now_s: float, *, is_open: bool) -> None:
@@ -230,7 +234,7 @@ class Dirty:
 
         Args:
             limit_bytes: what it may take.
-            gather_s: how long the first name of a batch waits for others.
+            gather_s: how long the first name of a batch waits for others, where one batch follows the other.
         """
         self.limit_bytes = limit_bytes
         self._gather_s = gather_s
@@ -255,7 +259,8 @@ class Dirty:
         self._active[container] = None
         if (container.names or container.due) and not container.is_queued and not container.is_busy:
             container.is_queued = True
-            ready_s = max(now_s + self._gather_s, container.not_before_s)
+            gather_s = self._gather_s if now_s - container.taken_s < LIVELY_S else 0.0
+            ready_s = max(now_s + gather_s, container.not_before_s)
             heapq.heappush(self._ready, (ready_s, next(self._order), container))
 
     def ready_s(self) -> float | None:
@@ -268,6 +273,7 @@ class Dirty:
             return None
         container = heapq.heappop(self._ready)[2]
         container.is_queued = False
+        container.taken_s = now_s
         return container
 
     def rest(self, container: Container) -> None:

@@ -16,7 +16,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from lustack.errors import LustackError
@@ -27,6 +27,7 @@ from lustack.sync.clock import Clock
 from lustack.sync.device import open_device
 from lustack.sync.dirty import Dirty
 from lustack.sync.doubts import Doubts
+from lustack.sync.errors import StateError
 from lustack.sync.reader import Reader
 from lustack.sync.recent import RecentSink
 from lustack.sync.reconcile import Tools, Watcher
@@ -45,7 +46,8 @@ RUNNERS = 2
 """Threads that compare what events could not say name by name; one of them may be busy for hours."""
 
 GATHER_S = 0.02
-"""How long the first name of a batch waits for others; a row alone costs the server 3.5 ms. Source: measured."""
+"""How long the first name of a batch waits for others, see `dirty.LIVELY_S`; a row alone costs the server 3.5 ms.
+Source: measured."""
 
 TICK_S = 0.05
 
@@ -172,6 +174,9 @@ class Engine:
             if passed[policy.index]:
                 self.let_pass(policy, passed[policy.index])
         self._doubts.ask()
+        with suppress(StateError):
+            # Whoever sends will meet it, too, and say it.
+            self.parts.clock.foresee()
 
     def let_pass(self, policy: Policy, nonces: Iterable[bytes]) -> None:
         """Who waits may go on."""

@@ -26,6 +26,27 @@ def test_timestamps_grow_over_restarts_too(playground):
     assert again.ahead_s() > 10**8
 
 
+def test_notes_are_made_ahead_while_timestamps_are_given_and_only_then(playground):
+    timer = Timer(now_ns=10**18)
+    clock = Clock(playground.state, timer)
+    clock.now_ns()
+    clock.foresee()
+    noted_ns = playground.state.latest_ns()
+    assert noted_ns > timer.now_ns
+    timer.now_ns += 4 * 10**8
+    clock.now_ns()
+    clock.foresee()
+    assert playground.state.latest_ns() == noted_ns
+    timer.now_ns += 2 * 10**8
+    clock.now_ns()
+    clock.foresee()
+    assert playground.state.latest_ns() > noted_ns
+    timer.now_ns += 10**10
+    noted_ns = playground.state.latest_ns()
+    clock.foresee()
+    assert playground.state.latest_ns() == noted_ns
+
+
 def test_a_note_holds_for_a_while_so_that_not_every_batch_pays_for_one(playground):
     timer = Timer(now_ns=10**18)
     clock = Clock(playground.state, timer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from lustack.sync import dirty as module
-from lustack.sync.dirty import DIRECTORY, FILE, NEW, SHIFT, Dirty
+from lustack.sync.dirty import DIRECTORY, FILE, LIVELY_S, NEW, SHIFT, Dirty
 from lustack.sync.sinks.protocol import ContainerKey
 
 KEY = ContainerKey("a", "c")
@@ -35,6 +35,7 @@ def size_of(*names):
 
 def test_a_batch_waits_for_others_and_one_container_sends_one_at_a_time(dirty, container):
     assert dirty.ready_s() is None
+    container.taken_s = 0.0
     add(dirty, container, b"x")
     add(dirty, container, b"y", now_s=0.4)
     assert dirty.ready_s() == 0.5
@@ -63,6 +64,18 @@ def test_a_batch_has_a_limit_and_the_oldest_go_first(dirty, container):
     container.land(is_done=True)
     assert container.oldest() == 3
     assert dirty.count() == (3, 0)
+
+
+def test_the_first_name_after_a_while_need_not_wait_for_others(dirty, container):
+    add(dirty, container, b"x", now_s=10.0)
+    assert dirty.take(10.0) is container
+    container.swap(10)
+    container.land(is_done=True)
+    add(dirty, container, b"y", now_s=10.0 + LIVELY_S / 2)
+    assert dirty.ready_s() == 10.0 + LIVELY_S / 2 + 0.5
+    assert dirty.take(11.0) is container
+    add(dirty, container, b"z", now_s=11.0 + 2 * LIVELY_S)
+    assert dirty.ready_s() == 11.0 + 2 * LIVELY_S
 
 
 def test_what_could_not_be_sent_is_sent_again_and_is_not_new_any_more(dirty, container):

@@ -9,6 +9,7 @@ from tests.unit.sync.test_board import changed
 
 from lustack.mapping.names import RelPath
 from lustack.sync.engine import Engine, Parts
+from lustack.sync.errors import StateError
 from lustack.sync.events import TreeChanged
 from lustack.sync.recent import RecentSink
 from lustack.sync.sources.fake import FakeSource
@@ -101,3 +102,14 @@ def test_comparisons_are_only_a_net_where_every_device_is_watched_completely(eng
     assert not engine.is_net_enough()
     engine.add(POLICY, FakeSource("far"))
     assert engine.is_net_enough()
+
+
+def test_a_memory_that_fails_does_not_stop_the_clock_of_the_engine(engine, playground, monkeypatch):
+    def fail(_latest_ns):
+        raise StateError("sync.sqlite", "the disk is full")
+
+    monkeypatch.setattr(playground.state, "raise_latest", fail)
+    playground.timer.now_ns += 10**10
+    playground.clock.now_ns()
+    engine.tick()
+    assert engine.failure is None
