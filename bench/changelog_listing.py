@@ -26,6 +26,7 @@ from lustack.lustre.changelog import Record, Type, render_record
 from lustack.lustre.fake import FakeLustre
 from lustack.lustre.fid import NO_FID, Fid
 from lustack.sync import opts
+from lustack.sync.garbage import collect_seldom
 from lustack.sync.metrics import Metrics
 from lustack.sync.service import Daemon
 from lustack.sync.sources.changelogs import ChangelogSources
@@ -106,6 +107,7 @@ def measure(files: int, containers: Sequence[str], account: Path, conf: Path, se
         return Choice("changelog", source, "for the benchmark")
 
     settings = opts.read(opts.configure([str(conf)]))
+    collect_seldom()
     with opened(settings) as world:
         daemon = Daemon(world, threading.Event(), Metrics(), choose)
         thread = threading.Thread(target=daemon.run)

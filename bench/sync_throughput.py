@@ -22,6 +22,7 @@ from bench_serving import Client, cpu_s, load, server_pid
 from lustack.mapping.names import RelPath
 from lustack.server import instance, topology
 from lustack.sync.events import NameChanged
+from lustack.sync.garbage import collect_seldom
 from lustack.sync.metrics import Metrics
 from lustack.sync.service import Daemon
 from lustack.sync.settings import Settings
@@ -94,6 +95,7 @@ def measure(host: topology.Host, served: instance.Instance, client: Client, tree
         state_dir=f"{host.state}/bench-{tree.run}",
         hash_bytes_per_s=0,
     )
+    collect_seldom()
     with opened(settings) as world:
         stop = threading.Event()
         daemon = Daemon(world, stop, Metrics(), choose=lambda *_: Choice("fake", source, "for the benchmark"))
