@@ -24,6 +24,7 @@ from lustack.mapping import layout, names
 from lustack.posix.xattrs import AttributeStore
 from lustack.swift.attributes import Attributes
 from lustack.swift.manager import PosixDiskFileManager
+from lustack.swift.threads import POOL
 
 SWIFT_CONF = """\
 [swift-hash]
@@ -81,35 +82,36 @@ def swift_conf(tmp_path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def no_thread_pool() -> Iterator[None]:
-    """Run in this thread what Swift runs in its pool: coverage does not see those threads."""
+    """Make in this thread the calls that servers make in others: coverage does not see those."""
     threads = tpool._nthreads
     tpool.set_num_threads(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         tpool.setup()
     try:
-        yield
+        with _threads(0):
+            yield
     finally:
         tpool.killall()
         tpool.set_num_threads(threads)
 
 
 @contextlib.contextmanager
-def thread_pool(threads: int) -> Iterator[None]:
-    """Swift's pool, also where `no_thread_pool` holds: for what hangs."""
-    before = tpool._nthreads
-    tpool.killall()
-    tpool.set_num_threads(threads)
-    tpool.setup()
+def thread_pool() -> Iterator[None]:
+    """Threads, also where `no_thread_pool` holds: for what hangs. Their descriptor is there from the beginning."""
+    with _threads(4):
+        POOL.run(int)
+        yield
+
+
+@contextlib.contextmanager
+def _threads(most: int) -> Iterator[None]:
+    before, POOL.most = POOL.most, most
     try:
         yield
     finally:
-        tpool.killall()
-        tpool.set_num_threads(before)
-        if not before:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                tpool.setup()
+        POOL.close()
+        POOL.most = before
 
 
 @pytest.fixture

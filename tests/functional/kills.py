@@ -14,10 +14,9 @@ import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 
-from swift.common.concurrency import tpool
+from lustack.swift.threads import POOL
 
 # Source: linux/ptrace.h.
 _TRACEME, _CONT, _SYSCALL, _DETACH, _SETOPTIONS, _GET_SYSCALL_INFO = 0, 7, 24, 17, 0x4200, 0x420E
@@ -113,9 +112,7 @@ def _fork(function: Callable[[], object], *, is_traced: bool) -> int:
     status = 1
     try:
         # The threads of the pool are not here; what would run in one runs in place.
-        warnings.simplefilter("ignore")
-        tpool.set_num_threads(0)
-        tpool.setup()
+        POOL.most = 0
         if is_traced:
             _ptrace(_TRACEME, 0, 0)
             os.kill(os.getpid(), signal.SIGSTOP)

@@ -18,6 +18,7 @@ import errno
 import os
 import secrets
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -48,9 +49,31 @@ COMMIT_XATTR: Final = "user.lustack.commit"
 BACKDATED_S: Final = 2
 """So much older than it is a file is made on Lustre, see `TemporaryFile.backdate`."""
 
+_MOST_PIECES: Final = 1024
+"""Source: IOV_MAX, linux/uio.h UIO_MAXIOV."""
+
+_NOTHING_MORE: Final = bool
+"""A function without an effect."""
+
 _NS: Final = 1_000_000_000
 _RANDOM_BYTES: Final = 8
 _CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def write_all(fd: int, pieces: Sequence[bytes]) -> int:
+    """Write some bytes to a file, however many calls it takes; returns how many they are.
+
+    Raises:
+        OSError: of write(2).
+    """
+    length = sum(map(len, pieces))
+    # One call for all, unless there are more than it takes.
+    written = os.writev(fd, pieces) if len(pieces) <= _MOST_PIECES else 0
+    if written < length:
+        rest = memoryview(b"".join(pieces))[written:]
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    return length
 
 
 def is_temporary(name: bytes) -> bool:
@@ -161,12 +184,15 @@ class TemporaryFile:
             past_ns = (time.time_ns() // _NS - BACKDATED_S) * _NS
             os.utime(self.fd, ns=(past_ns, past_ns))
 
-    def publish(self, target: bytes, sync: Sync = Sync.ALWAYS) -> None:
+    def publish(
+        self, target: bytes, sync: Sync = Sync.ALWAYS, before_rename: Callable[[], object] = _NOTHING_MORE
+    ) -> None:
         """Give the file its final name, in place of what has it now.
 
         Args:
             target: the name in its directory.
             sync: how durably.
+            before_rename: is called when nothing but the name is missing; what it raises ends it there.
 
         Raises:
             OSError: of fsync(2) and rename(2). Ask `published` whether the new name is there; it may not be
@@ -174,6 +200,7 @@ class TemporaryFile:
         """
         if sync is not Sync.NEVER:
             os.fsync(self.fd)
+        before_rename()
         os.rename(self.name, target, src_dir_fd=self.dirfd, dst_dir_fd=self.dirfd)
         self.published = True
         if sync is Sync.ALWAYS:
@@ -212,9 +239,7 @@ def replace_file(dirfd: int, name: bytes, data: bytes) -> None:
         data: all its bytes.
     """
     with TemporaryFile.create(dirfd) as temporary:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(temporary.fd, rest) :]
+        write_all(temporary.fd, [data])
         temporary.publish(name)
 
 

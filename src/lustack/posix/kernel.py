@@ -67,6 +67,15 @@ _fstatfs.argtypes = (ctypes.c_int, ctypes.c_char_p)
 _fstatfs.restype = ctypes.c_int
 
 
+# Only glibc has it. Source: malloc_trim(3).
+_malloc_trim = getattr(_libc, "malloc_trim", int)
+
+
+def trim_heap() -> bool:
+    """Give memory that is free and was not given back yet to the kernel; whether there was any."""
+    return bool(_malloc_trim(0))
+
+
 def openat2(dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
     """Open below a descriptor, restricted by `resolve`; the path must hold no NUL (C would end it there).
 

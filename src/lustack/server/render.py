@@ -215,8 +215,6 @@ def _object_server(host: Host, assigned: Assigned) -> Sections:
     app = {
         "use": "egg:swift#object",
         "lustre_spool_dir": host.spool,
-        # Each device takes 3 * lustre_threads (8) and a few.
-        "eventlet_tpool_num_threads": "40",
         # The default of one second turns a short wait for SQLite into an update that waits for the
         # object-updater.
         "container_update_timeout": "5",

@@ -2,7 +2,7 @@
 """Calls of the file system, off the event loop: bounded, with a deadline, and what comes back late is tidied up.
 
 Swift serves all requests of a process by one thread. A call that waits for the file system there makes everybody wait,
-the health check too. So every call runs in Swift's pool of threads.
+the health check too. So every call runs in a thread of `lustack.swift.threads`.
 
 Rule 1: a device has so many threads and no more: when it stalls, they hang, and the pool has others for other devices.
 Rule 2: a request waits no longer than the deadline; then it is told so, and the thread goes on by itself: nothing can
@@ -19,14 +19,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from swift.common.concurrency import Event, Semaphore, Timeout, sleep, spawn_n, tpool
+from swift.common.concurrency import Event, Semaphore, Timeout, sleep, spawn_n
 
 from lustack.errors import LustackError
+from lustack.swift.threads import POOL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LEFT, _DONE = "left", "done"
+_TIDYING = 2
+"""How many threads there are besides, for what tidies up."""
+
 _WATCH_S = 0.05
 """How often somebody looks whether a thread that was given up is back."""
 
@@ -85,6 +89,7 @@ class Calls:
         self._places = Semaphore(bounds.places)
         self._jobs: set[_Job] = set()
         self._late = 0
+        POOL.make_room(bounds.places + _TIDYING)
 
     def line(self) -> Line:
         """A line for one request."""
@@ -233,7 +238,7 @@ class _Job:
         """
         limit = Timeout(self._calls.deadline_s)
         try:
-            tpool.execute(self._work)
+            POOL.run(self._work)
         except BaseException as error:
             self._event = Event()
             self._is_late = True
@@ -258,7 +263,7 @@ class _Job:
         spawn_n(self._run)
 
     def _run(self) -> None:
-        tpool.execute(self._work)
+        POOL.run(self._work)
         self._end()
 
     def _end(self) -> None:
@@ -309,4 +314,4 @@ class _Job:
         self._tidy = tidy
         self._marks.append(_LEFT)
         if self._marks[0] == _DONE:
-            spawn_n(tpool.execute, tidy)
+            spawn_n(POOL.run, tidy)

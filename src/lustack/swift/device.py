@@ -18,6 +18,7 @@ from lustack.posix.tree import make_directories, open_beneath, open_root, proc_p
 from lustack.posix.xattrs import AttributeStore, Sidecars
 from lustack.swift.attributes import Attributes
 from lustack.swift.calls import Bounds, Calls
+from lustack.swift.crowd import Crowd
 from lustack.swift.ordering import Locks
 from lustack.swift.settings import Settings
 
@@ -118,6 +119,7 @@ class Device:
         self.streams = Calls(path, logger, Bounds(threads, deadline_s, min(_PATIENCE_S, deadline_s)))
         # To sync much takes long and is no stall.
         self.changes = Calls(path, logger, Bounds(threads, deadline_s, deadline_s))
+        self.crowd = Crowd()
         self.locks = Locks()
         self.sidecars = Sidecars(self._open_sidecars)
         self._attributes: Attributes | None = None

@@ -25,7 +25,6 @@ from lustack.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-_THREADS = "40"
 _FOOTERS = "lustack.footers"
 _INPUT = "wsgi.input"
 _CONTENT = frozenset({"CONTENT-LENGTH", "CONTENT-TYPE"})
@@ -140,8 +139,8 @@ def load(conf_path: str, overrides: Mapping[str, str], logger: Any = None) -> Em
     if not os.path.exists(conf_path):
         allowed = "the path of an object-server.conf, which says where the devices are"
         raise ConfigurationError("proxy-server.conf", "lustre_object_server_conf", conf_path, allowed)
-    # The proxy logs every request already. Each device takes 3 * lustre_threads and a few.
-    conf = {"log_requests": "false", "eventlet_tpool_num_threads": _THREADS, **_options(conf_path), **overrides}
+    # The proxy logs every request already.
+    conf = {"log_requests": "false", **_options(conf_path), **overrides}
     return EmbeddedObjectServer(conf, logger)
 
 

@@ -51,6 +51,8 @@ class Gate:
         self._logger = logger
         self._monotonic_s = monotonic_s
         self._calls = Calls("exports", logger, _BOUNDS)
+        self._roots: list[str] = []
+        self._rooted_s = -FRESH_S
         self._known: dict[str, Exports] = {}
         self._readers: dict[str, Reader] = {}
         self._checked: dict[str, tuple[float, str]] = {}
@@ -91,12 +93,19 @@ class Gate:
             raise faults.out_of_reach()
 
     def _tables(self) -> list[Exports]:
-        ours = filter(is_ours, POLICIES)
         try:
-            return [self._table(root_of(policy, self._devices, self._swift_dir)) for policy in ours]
+            return [self._table(root) for root in self._our_roots()]
         except ExportsDamagedError as error:
             self._logger.error("%s", error)  # noqa: TRY400 - the sentence says it, no traceback
             raise faults.out_of_reach() from error
+
+    def _our_roots(self) -> list[str]:
+        """The device roots of our policies; rings are asked now and then, for each time they look at their file."""
+        now_s = self._monotonic_s()
+        if now_s - self._rooted_s >= FRESH_S:
+            self._roots = [root_of(policy, self._devices, self._swift_dir) for policy in POLICIES if is_ours(policy)]
+            self._rooted_s = now_s
+        return self._roots
 
     def _table(self, root: str) -> Exports:
         reader = self._readers.get(root)

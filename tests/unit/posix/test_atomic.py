@@ -82,6 +82,15 @@ class TestTemporaryFile:
         assert read(folder, b"target") == b"content"
         assert temporary.fd == -1
 
+    def test_what_is_told_at_the_last_moment_ends_it(self, folder):
+        def end() -> None:
+            raise KeyError
+
+        with TemporaryFile.create(folder) as temporary, pytest.raises(KeyError):
+            temporary.publish(b"target", before_rename=end)
+        assert not temporary.published
+        assert listing(folder) == []
+
     def test_takes_the_place_of_what_was_there(self, folder):
         atomic.replace_file(folder, b"target", b"old")
         reader = os.open(b"target", os.O_RDONLY, dir_fd=folder)
@@ -301,3 +310,20 @@ def test_syncing_a_directory_needs_a_readable_descriptor(folder):
     held = os.open(b".", os.O_PATH, dir_fd=folder)
     assert errno_name(atomic.sync_directory, held) == "EBADF"
     os.close(held)
+
+
+@pytest.mark.parametrize("pieces", [[], [b""], [b"one", b"", b"two"], [b"%d " % number for number in range(2000)]])
+def test_all_pieces_are_written_where_the_file_is(folder, pieces):
+    with TemporaryFile.create(folder) as temporary:
+        os.write(temporary.fd, b"before ")
+        assert atomic.write_all(temporary.fd, pieces) == len(b"".join(pieces))
+        assert os.pread(temporary.fd, 10**6, 0) == b"before " + b"".join(pieces)
+
+
+def test_what_the_kernel_takes_in_parts_is_written_whole(folder, monkeypatch):
+    real_writev, real_write = os.writev, os.write
+    monkeypatch.setattr(os, "writev", lambda fd, pieces: real_writev(fd, [pieces[0][:2]]))
+    monkeypatch.setattr(os, "write", lambda fd, rest: real_write(fd, rest[:3]))
+    with TemporaryFile.create(folder) as temporary:
+        atomic.write_all(temporary.fd, [b"abcdef", b"ghijk"])
+        assert os.pread(temporary.fd, 100, 0) == b"abcdefghijk"

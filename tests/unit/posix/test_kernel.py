@@ -122,3 +122,18 @@ def test_the_disk_can_be_told_to_begin_and_nothing_depends_on_it(tmp_path):
         file.seek(0)
         assert file.read() == bytes(100_000)
     kernel.start_writeback(-1, 0, 1)
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_free_memory_between_used_memory_goes_back_to_the_kernel():
+    pieces = [bytes(100_000) for _ in range(1000)]
+    kept = pieces[::100]
+    before = resident_bytes()
+    pieces.clear()
+    kernel.trim_heap()
+    assert before - resident_bytes() > 50 * 1024 * 1024
+    assert len(kept) == 10

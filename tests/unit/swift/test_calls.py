@@ -21,7 +21,7 @@ LATE = r"^WARNING swift.tests: /d: the file system does not answer$"
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    with thread_pool(3):
+    with thread_pool():
         yield
 
 

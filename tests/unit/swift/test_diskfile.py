@@ -73,7 +73,7 @@ class TestStalls:
         files.put("o", LONG, 1)
         quick = files.device
         files.manager._devices[str(files.root)] = SlowDevice(str(files.root))
-        with thread_pool(4):
+        with thread_pool():
             yield files
             sleep(10 * DEADLINE_S)
         files.manager._devices[str(files.root)].locks.close()
@@ -89,7 +89,7 @@ class TestStalls:
             slow.get("o")
 
     @pytest.mark.parametrize("size", [1, len(LONG), None])
-    def test_an_upload_that_waited_too_long_leaves_nothing_but_maybe_the_object(self, slow, size):
+    def test_an_upload_that_waited_too_long_leaves_nothing(self, slow, size):
         writer = slow.disk_file("p").writer(size=size).open()
         writer.write(LONG[: size or 1])
         with pytest.raises(HTTPException) as caught:
@@ -98,6 +98,32 @@ class TestStalls:
         writer.close()
         sleep(10 * DEADLINE_S)
         assert slow.temporary_files() == []
+        assert not (slow.directory / "p").exists()
+
+    @pytest.mark.parametrize("name", ["o", "marker/"])
+    def test_an_upload_whose_client_was_told_that_it_failed_does_not_replace_what_is_there(self, slow, name):
+        with pytest.raises(HTTPException):
+            slow.put(name, b"" if name == "marker/" else b"new", 2)
+        sleep(10 * DEADLINE_S)
+        assert (slow.directory / "o").read_bytes() == LONG
+        assert slow.tree() == ["o"]
+
+    def test_what_hangs_in_the_rename_itself_is_published_when_it_returns(self, slow, monkeypatch):
+        real_rename, began = os.rename, []
+
+        def rename(*args: object, **kwargs: object) -> None:
+            began.append(time.monotonic())
+            time.sleep(2 * DEADLINE_S)
+            real_rename(*args, **kwargs)
+
+        monkeypatch.setattr(os, "rename", rename)
+        monkeypatch.setattr(type(slow.device), "root", Device.root)
+        with pytest.raises(HTTPException) as caught:
+            slow.put("o", b"new", 2)
+        assert caught.value.status_int == 503
+        sleep(10 * DEADLINE_S)
+        assert (slow.directory / "o").read_bytes() == b"new"
+        assert len(began) == 1
 
 
 class TestFilesOfJobs:

@@ -23,7 +23,6 @@ def conf_file(swift_conf: Path, tmp_path: Path) -> Path:
         f"[DEFAULT]\ndevices = {tmp_path}/devices\nmount_check = false\nclient_timeout = 7\n"
         "[pipeline:main]\npipeline = object-server\n"
         f"[app:object-server]\nuse = egg:swift#object\nlustre_spool_dir = {tmp_path}\n"
-        "eventlet_tpool_num_threads = 0\n"
     )
     return path
 

@@ -109,6 +109,6 @@ def test_what_was_known_stays_while_the_file_system_does_not_answer(gate, root, 
     assert gate.find("a", "e") == found
     clock.wait()
     monkeypatch.setattr("lustack.swift.gate.opened_device", lambda _: time.sleep(1))
-    with thread_pool(1):
+    with thread_pool():
         assert gate.find("a", "e") == found
         sleep(1)

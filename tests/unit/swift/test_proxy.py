@@ -59,7 +59,6 @@ class Stage:
         (path / "object-server.conf").write_text(
             f"[DEFAULT]\ndevices = {self.devices}\nmount_check = false\n"
             f"[app:main]\nuse = egg:swift#object\nlustre_spool_dir = {path}\n"
-            "eventlet_tpool_num_threads = 0\n"
         )
         self.log = SwiftLog()
         self.conf = {"swift_dir": str(path), "client_timeout": "0.2", "allow_open_expired": "true"}

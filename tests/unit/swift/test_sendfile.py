@@ -231,7 +231,7 @@ def test_a_thread_that_hangs_keeps_the_connection_to_itself(file, monkeypatch):
     source = Source(Calls("/d", SwiftLog(), Bounds(1, 0.1, 1)).line(), os.open(file, os.O_RDONLY))
     before = set(os.listdir("/proc/self/fd"))
     monkeypatch.setattr("lustack.swift.sendfile._send_some", lambda *_: time.sleep(0.3))
-    with thread_pool(1):
+    with thread_pool():
         kept = set(os.listdir("/proc/self/fd")) - before
         with pytest.raises(StalledError):
             Way(ends[0]).send(Slice(source, 0, len(BODY)))
