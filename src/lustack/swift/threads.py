@@ -53,7 +53,6 @@ class Pool:
         """Starts nothing: what is made before a fork would not be there after it."""
         self.most = most
         self._pid = 0
-        self._wake_fd = -1
 
     def make_room(self, threads: int) -> None:
         """Allows more threads, unless calls are made in place."""
@@ -93,12 +92,10 @@ class Pool:
             thread.join()
         hubs.get_hub().remove(self._listener)
         os.close(self._wake_fd)
-        self._pid, self._wake_fd = 0, -1
+        self._pid = 0
 
     def _set_up(self) -> None:
-        if self._wake_fd >= 0:
-            # Of the parent before the fork.
-            os.close(self._wake_fd)
+        # After a fork: the parent's eventfd is left alone, its threads are not here.
         self._pid = os.getpid()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._calls = _queue.SimpleQueue()
