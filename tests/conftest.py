@@ -13,14 +13,29 @@ import threading
 import time
 from collections.abc import Iterator
 
-import hypothesis
 import pytest
 
-# The same examples in every run, so that a red build says something about the commit. To look for new ones:
-# HYPOTHESIS_PROFILE=search.
-hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
-hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+# tests/lustre runs on machines that have pytest and little more.
+if importlib.util.find_spec("hypothesis"):
+    import hypothesis
+
+    # The same examples in every run, so that a red build says something about the commit. To look for new ones:
+    # HYPOTHESIS_PROFILE=search.
+    hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
+    hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Without pytest-timeout its option is known all the same, and does nothing."""
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "seconds that a test may take")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.pluginmanager.hasplugin("timeout"):
+        config.addinivalue_line("markers", "timeout(seconds): that a test may take")
+
 
 # What needs a service has an environment of its own (tox -e cinder, nova); elsewhere it is not collected.
 SERVICES = {"cinder": "cinder", "nova": "nova", "unit/brick": "os_brick", "unit/cinder": "cinder", "unit/nova": "nova"}

@@ -111,7 +111,8 @@ class SourceContract:
         source.open(OLDEST)
         self.happen(source, "c")
         found, last = self.read_all(source)
-        assert set(found) == {b"b", b"c"}
+        # More may come: what was acknowledged may be there still, for others.
+        assert {b"b", b"c"} <= set(found)
         source.acknowledge(last)
         source.close()
         source.open(last)

@@ -26,6 +26,8 @@ __all__ = ("swift_conf",)
 
 LISTED_S = 120.0
 
+pytestmark = pytest.mark.usefixtures("for_swift")
+
 
 class TestMountedPosix(DiskFileContract):
     @pytest.fixture
