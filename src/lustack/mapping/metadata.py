@@ -37,6 +37,7 @@ _IN_NO_HEADER = re.compile("[\r\n\0\ud800-\udc7f\udd00-\udfff]")
 U+DCFF are the bytes that are no UTF-8. Source: PEP 383."""
 
 _NS = 1_000_000_000
+_TICK_NS = 10_000
 _CLOCKS_DIFFER_NS = 300 * _NS
 """More than the clocks of two nodes ever differ."""
 
@@ -126,7 +127,8 @@ class Blobs:
 
 def timestamp_text(time_ns: int) -> str:
     """Nanoseconds since 1970 -> Swift's normal form, cut to 10 us. Source: swift/common/utils/timestamp.py."""
-    return f"{time_ns // _NS:010d}.{time_ns % _NS // 10_000:05d}"
+    seconds, ticks = divmod(time_ns // _TICK_NS, _NS // _TICK_NS)
+    return f"{seconds:010d}.{ticks:05d}"
 
 
 def opaque_etag(inode: int, size_bytes: int, mtime_ns: int, data_version: int | None = None) -> str:

@@ -110,10 +110,9 @@ def posix_time_ns(mtime_ns: int, ctime_ns: int, now_ns: int) -> int:
 
     A time in the future would make Swift refuse the next PUT, so then ctime counts, or at last a second ago.
     """
-    for time_ns in (mtime_ns, ctime_ns):
-        if _NS <= time_ns <= now_ns:
-            return time_ns
-    return now_ns - _NS
+    if _NS <= mtime_ns <= now_ns:
+        return mtime_ns
+    return ctime_ns if _NS <= ctime_ns <= now_ns else now_ns - _NS
 
 
 def describe(stamp: Stamp, ctime_ns: int, blobs: Blobs, defaults: Defaults) -> ObjectView:

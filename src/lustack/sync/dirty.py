@@ -110,8 +110,6 @@ class Container:
             self.size_bytes += len(rest) + NAME_BYTES
 
     def _add_slowly(self, rest: bytes, value: int, now_s: float, *, is_open: bool) -> None:
-        if ((self.is_whole or self.given_up) and self.absorbs(rest)) or is_ours(rest):
-            return
         if rest in self.due:
             self.due[rest] |= value & KINDS
         elif rest in self.held:
@@ -121,7 +119,7 @@ class Container:
             else:
                 del self.held[rest]
                 self.due[rest] = before | (value & KINDS)
-        else:
+        elif not is_ours(rest) and not self.absorbs(rest):
             self.size_bytes += len(rest) + NAME_BYTES
             if is_open:
                 self.held[rest] = (value, now_s)
