@@ -39,9 +39,20 @@ class Client:
 
     def ask(self, method: str, path: str) -> tuple[int, bytes]:
         """Makes a request."""
-        self._connection.request(method, self._path + path, headers=self._headers)
-        answer = self._connection.getresponse()
+        answer = self._send(method, path)
         return answer.status, answer.read()
+
+    def _send(self, method: str, path: str) -> http.client.HTTPResponse:
+        """Sends it once more where the server has closed the connection meanwhile: nobody asked for a minute."""
+        for is_last in (False, True):
+            try:
+                self._connection.request(method, self._path + path, headers=self._headers)
+                return self._connection.getresponse()
+            except (http.client.RemoteDisconnected, ConnectionError):
+                self._connection.close()
+                if is_last:
+                    raise
+        raise AssertionError
 
     def put_containers(self, count: int) -> None:
         """Makes containers c0, c1 ..."""
@@ -56,8 +67,7 @@ class Client:
 
     def count(self, container: str) -> int:
         """How many objects a container has."""
-        self._connection.request("HEAD", f"{self._path}/{container}", headers=self._headers)
-        answer = self._connection.getresponse()
+        answer = self._send("HEAD", f"/{container}")
         answer.read()
         return int(answer.headers["X-Container-Object-Count"])
 
