@@ -13,7 +13,7 @@ from tests.recorded import read_raw
 from lustack.lustre.changelog import Decoder, Record, render_record, scan
 from lustack.lustre.errors import LinkError, RecordError
 from lustack.lustre.kernel import Link, parse_links, render_links
-from lustack.sync.sources.changelog_window import Memory, Window
+from lustack.sync.sources.changelog_window import NOBODY, Memory, Own, Window
 
 KEYS = st.binary(min_size=16, max_size=16)
 NAMES = st.binary(min_size=1, max_size=255).filter(lambda name: b"\0" not in name and b"/" not in name)
@@ -87,9 +87,10 @@ def digest(raw):
     with suppress(RecordError):
         count = sum(1 for _ in decoder.feed(raw))
         decoder.finish()
-    window = Window(Memory())
-    with suppress(RecordError):
-        assert window.feed(raw) == count
+    for own in (NOBODY, Own(frozenset(("swift",)), frozenset(("0@lo",)))):
+        window = Window(Memory(own=own))
+        with suppress(RecordError):
+            assert window.feed(raw) == count
 
 
 @given(st.lists(st.builds(Link, KEYS, NAMES), max_size=6), st.lists(st.tuples(st.integers(0), st.integers(0, 255))))
