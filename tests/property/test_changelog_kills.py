@@ -60,26 +60,28 @@ def read_events(directory):
 def test_a_reader_that_is_killed_loses_nothing_and_clears_nothing_too_early(tmp_path):
     (tmp_path / "tree").mkdir()
     ground = FakeGround(tmp_path / "tree")
+    files = tmp_path / "files"
+    publisher = filed_lustre.Publisher(ground.lustre, files)
     chance, worker = random.Random(7), Worker(ground, 7)
     positions = dict.fromkeys(ground.mdts, "0:0:" + bytes(16).hex())
-    filed_lustre.replace_file(str(tmp_path / "position"), json.dumps(positions))
-    filed_lustre.export(ground.lustre, str(tmp_path))
-    process, ever = start(tmp_path), set()
+    filed_lustre.replace_file(str(files / "position"), json.dumps(positions))
+    process, ever = start(files), set()
     try:
         for _ in range(KILLS):
-            before = indices(tmp_path)
+            before = indices(files)
             for _ in range(25):
                 worker.step()
-                filed_lustre.export(ground.lustre, str(tmp_path))
+                publisher.publish()
             ever.update(os.fsencode(path) for path in snapshot(str(tmp_path / "tree" / "top")))
-            wait_for(lambda before=before: indices(tmp_path) != before)
+            wait_for(lambda before=before: indices(files) != before)
             time.sleep(chance.random() * 0.05)
             kill(process)
-            process = start(tmp_path)
-        wait_for(lambda: indices(tmp_path) == {mdt: log.last_index for mdt, log in ground.lustre.logs.items()})
+            process = start(files)
+        wait_for(lambda: indices(files) == publisher.last)
     finally:
         kill(process)
-    events = list(read_events(tmp_path))
+        publisher.close()
+    events = list(read_events(files))
     assert len(ever) > 10
     assert [path for path in ever if not is_covered(path, events)] == []
-    assert not (tmp_path / "violation").exists()
+    assert filed_lustre.read_violations(files) == []

@@ -258,15 +258,17 @@ def fenced(watched, source):
 def test_a_nonce_is_reported_after_what_was_done_before_it_on_every_mdt(watched, source, fenced):
     for number in range(5):
         # The log of the other MDT says nothing for a while.
-        watched.log(1).is_stalled = True
+        watched.log(0).is_stalled = watched.log(1).is_stalled = True
         fenced.write(b"device/far/%d" % number, b"x")
         fenced.write(b"device/" + path_of_nonce(number), b"")
         fenced.write(b"device/near", b"x")
+        watched.log(0).is_stalled = False
         before, _ = read_all(source, 0.1)
         assert paths_of(before) == {b"near"}
         watched.log(1).is_stalled = False
         after = [event.path for event in read_all(source, 0.3)[0]]
-        assert after == [b"far/%d" % number, path_of_nonce(number)]
+        # Two events of one name, if its records were not read together.
+        assert list(dict.fromkeys(after)) == [b"far/%d" % number, path_of_nonce(number)]
 
 
 def test_a_nonce_does_not_wait_in_a_log_that_is_dear_to_open(watched, fenced):
