@@ -21,13 +21,8 @@ from lustack.sync.sources.roots import Root
 class SourceContract:
     """The contract; who implements it makes a source and says how something happens.
 
-    Attributes:
-        can_lose: whether the test can make the source lose events.
-        remembers: whether it knows what happened while it was closed.
+    It takes one of the two parts about memory, and, where a test can make it lose events, the part about losses.
     """
-
-    can_lose = True
-    remembers = True
 
     @pytest.fixture
     def source(self):
@@ -35,10 +30,6 @@ class SourceContract:
 
     def happen(self, source, name):
         """A file with this name changes."""
-        raise NotImplementedError
-
-    def lose(self, source):
-        """The source loses what was not acknowledged."""
         raise NotImplementedError
 
     def read_all(self, source):
@@ -57,9 +48,31 @@ class SourceContract:
         found, _ = self.read_all(source)
         assert set(found) == {b"a", b"b", b"c"}
 
+    def test_an_acknowledgement_can_be_repeated_and_never_goes_back(self, source):
+        source.open(None)
+        self.happen(source, "a")
+        _, first = self.read_all(source)
+        self.happen(source, "b")
+        _, second = self.read_all(source)
+        for position in (second, second, first):
+            source.acknowledge(position)
+        assert self.read_all(source) == ([], None)
+
+    def test_a_closed_source_reports_nothing(self, source):
+        source.open(None)
+        self.happen(source, "a")
+        source.close()
+        assert source.read(0.1) is None
+
+    def test_its_name_and_what_it_promises_do_not_change(self, source):
+        assert source.name == source.name != ""
+        assert source.guarantees == source.guarantees
+
+
+class RememberingContract(SourceContract):
+    """Of a source that knows what happened while it was closed."""
+
     def test_what_was_not_acknowledged_is_reported_again(self, source):
-        if not self.remembers:
-            pytest.skip("it does not remember")
         source.open(None)
         self.happen(source, "a")
         _, first = self.read_all(source)
@@ -71,21 +84,7 @@ class SourceContract:
         found, _ = self.read_all(source)
         assert found == [b"b"]
 
-    def test_who_opens_a_source_without_a_memory_again_is_told_so(self, source):
-        if self.remembers:
-            pytest.skip("it remembers")
-        source.open(None)
-        self.happen(source, "a")
-        _, first = self.read_all(source)
-        source.acknowledge(first)
-        source.close()
-        with pytest.raises(SourceLostError):
-            source.open(first)
-        assert source.read(0) is None
-        source.open(None)
-        assert self.read_all(source) == ([], None)
-
-    def test_an_acknowledgement_can_be_repeated_and_never_goes_back(self, source):
+    def test_what_was_acknowledged_is_not_reported_to_who_opens_it_again(self, source):
         source.open(None)
         self.happen(source, "a")
         _, first = self.read_all(source)
@@ -93,15 +92,11 @@ class SourceContract:
         _, second = self.read_all(source)
         for position in (second, second, first):
             source.acknowledge(position)
-        assert self.read_all(source) == ([], None)
         source.close()
-        if self.remembers:
-            source.open(second)
-            assert self.read_all(source) == ([], None)
+        source.open(second)
+        assert self.read_all(source) == ([], None)
 
     def test_who_knows_no_position_gets_what_nobody_acknowledged(self, source):
-        if not self.remembers:
-            pytest.skip("it does not remember")
         source.open(None)
         self.happen(source, "a")
         _, first = self.read_all(source)
@@ -118,15 +113,31 @@ class SourceContract:
         source.open(last)
         assert self.read_all(source) == ([], None)
 
-    def test_a_closed_source_reports_nothing(self, source):
+
+class ForgettingContract(SourceContract):
+    """Of a source that knows nothing of what happened while it was closed."""
+
+    def test_who_opens_a_source_without_a_memory_again_is_told_so(self, source):
         source.open(None)
         self.happen(source, "a")
+        _, first = self.read_all(source)
+        source.acknowledge(first)
         source.close()
-        assert source.read(0.1) is None
+        with pytest.raises(SourceLostError):
+            source.open(first)
+        assert source.read(0) is None
+        source.open(None)
+        assert self.read_all(source) == ([], None)
+
+
+class LosingContract(SourceContract):
+    """Of a source that can be made to lose events."""
+
+    def lose(self, source):
+        """The source loses what was not acknowledged."""
+        raise NotImplementedError
 
     def test_a_loss_is_reported(self, source):
-        if not self.can_lose:
-            pytest.skip("it cannot be made to lose anything here")
         source.open(None)
         self.happen(source, "a")
         _, first = self.read_all(source)
@@ -140,12 +151,8 @@ class SourceContract:
         source.open(None)
         assert source.read(0.1) is None
 
-    def test_its_name_and_what_it_promises_do_not_change(self, source):
-        assert source.name == source.name != ""
-        assert source.guarantees == source.guarantees
 
-
-class TestFakeSource(SourceContract):
+class TestFakeSource(RememberingContract, LosingContract):
     @pytest.fixture
     def source(self):
         return FakeSource()
@@ -157,9 +164,7 @@ class TestFakeSource(SourceContract):
         source.forget()
 
 
-class TestInotifySource(SourceContract):
-    remembers = False
-
+class TestInotifySource(ForgettingContract, LosingContract):
     @pytest.fixture
     def source(self, tmp_path):
         source = InotifySource("inotify", [Root(str(tmp_path))], is_local=True)
@@ -177,9 +182,7 @@ class TestInotifySource(SourceContract):
                 os.utime(source.top / "ab"[number % 2])
 
 
-class TestFanotifySource(SourceContract):
-    remembers = False
-
+class TestFanotifySource(ForgettingContract, LosingContract):
     @pytest.fixture
     def source(self, mount):
         top = mount("-t", "tmpfs", "none")
@@ -198,7 +201,7 @@ class TestFanotifySource(SourceContract):
                 os.close(os.open(source.top / str(number), os.O_CREAT))
 
 
-class TestChangelogSource(SourceContract):
+class TestChangelogSource(RememberingContract, LosingContract):
     @pytest.fixture
     def source(self, tmp_path):
         watched = Watched(tmp_path)

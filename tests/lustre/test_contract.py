@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tests.contract.test_lustre import LustreContract
-from tests.contract.test_sources import SourceContract
+from tests.contract.test_sources import RememberingContract
 
 from lustack.lustre import client, kernel
 from lustack.sync.sources.changelogs import ChangelogSources
@@ -43,9 +43,7 @@ class TestMountedLustre(LustreContract):
         os.close(fd)
 
 
-class TestMountedSources(SourceContract):
-    can_lose = False
-
+class TestMountedSources(RememberingContract):
     @pytest.fixture
     def source(self, whole_ground):
         root = Root(os.fsdecode(whole_ground.real(whole_ground.top)))
