@@ -6,6 +6,8 @@ Rule 1: every sentence names the share or the file, and the remedy where there i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lustack.errors import LustackError
 
 
@@ -13,6 +15,7 @@ class BrickError(LustackError):
     """A share or a volume in it cannot be used from this host."""
 
 
+@dataclass(eq=False, repr=False)
 class MountError(BrickError):
     """A share could not be mounted.
 
@@ -21,17 +24,15 @@ class MountError(BrickError):
         reason: what the mount command said.
     """
 
+    share: str
+    reason: str
     retryable = True
-
-    def __init__(self, share: str, reason: str) -> None:
-        super().__init__(share, reason)
-        self.share = share
-        self.reason = reason
 
     def __str__(self) -> str:
         return f"the share {self.share} cannot be mounted: {self.reason}"
 
 
+@dataclass(eq=False, repr=False)
 class UnfitMountError(BrickError):
     """A share is mounted in a way that would lose data or cannot work.
 
@@ -40,15 +41,14 @@ class UnfitMountError(BrickError):
         fault: what is wrong and how to mend it.
     """
 
-    def __init__(self, share: str, fault: str) -> None:
-        super().__init__(share, fault)
-        self.share = share
-        self.fault = fault
+    share: str
+    fault: str
 
     def __str__(self) -> str:
         return f"the mount of {self.share} is not fit for volumes: {self.fault}"
 
 
+@dataclass(eq=False, repr=False)
 class NoAnswerError(BrickError):
     """A command did not end in time: the file system behind it does not answer.
 
@@ -57,17 +57,15 @@ class NoAnswerError(BrickError):
         limit_s: how long it was given, seconds.
     """
 
+    command: str
+    limit_s: float
     retryable = True
-
-    def __init__(self, command: str, limit_s: float) -> None:
-        super().__init__(command, limit_s)
-        self.command = command
-        self.limit_s = limit_s
 
     def __str__(self) -> str:
         return f"no answer within {self.limit_s:g} s from: {self.command}"
 
 
+@dataclass(eq=False, repr=False)
 class CommandError(BrickError):
     """A command ended with an error.
 
@@ -77,16 +75,15 @@ class CommandError(BrickError):
         message: what it said on standard error.
     """
 
-    def __init__(self, command: str, code: int, message: str) -> None:
-        super().__init__(command, code, message)
-        self.command = command
-        self.code = code
-        self.message = message
+    command: str
+    code: int
+    message: str
 
     def __str__(self) -> str:
         return f"{self.command} failed with exit code {self.code}: {self.message.strip() or 'it said nothing'}"
 
 
+@dataclass(eq=False, repr=False)
 class RawViewError(BrickError):
     """The bytes that a guest sees could not be shown as a file.
 
@@ -95,10 +92,8 @@ class RawViewError(BrickError):
         reason: what qemu-storage-daemon said.
     """
 
-    def __init__(self, image: str, reason: str) -> None:
-        super().__init__(image, reason)
-        self.image = image
-        self.reason = reason
+    image: str
+    reason: str
 
     def __str__(self) -> str:
         return f"{self.image} cannot be shown as raw bytes: {self.reason}"

@@ -6,6 +6,8 @@ Rule 1: nothing of this leaves the driver; `faults.py` turns it into Cinder's ow
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lustack.errors import LustackError
 
 
@@ -13,6 +15,7 @@ class VolumeError(LustackError):
     """A volume, or what is recorded of it, is not as it must be."""
 
 
+@dataclass(eq=False, repr=False)
 class CorruptRecordError(VolumeError):
     """The record of a volume's snapshots cannot be read; it is left as it is.
 
@@ -21,15 +24,14 @@ class CorruptRecordError(VolumeError):
         why: what is wrong.
     """
 
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(path, why)
-        self.path = path
-        self.why = why
+    path: str
+    why: str
 
     def __str__(self) -> str:
         return f"{self.path} cannot be understood: {self.why}; nothing was changed"
 
 
+@dataclass(eq=False, repr=False)
 class UnknownFormatError(VolumeError):
     """Nobody recorded the format of a volume, and it is never guessed.
 
@@ -37,9 +39,7 @@ class UnknownFormatError(VolumeError):
         volume: the volume's id.
     """
 
-    def __init__(self, volume: str) -> None:
-        super().__init__(volume)
-        self.volume = volume
+    volume: str
 
     def __str__(self) -> str:
         return (
@@ -48,6 +48,7 @@ class UnknownFormatError(VolumeError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class ForeignBackingError(VolumeError):
     """A volume's file is backed by a file that is not of the same volume.
 
@@ -56,15 +57,14 @@ class ForeignBackingError(VolumeError):
         backing: what its header names.
     """
 
-    def __init__(self, path: str, backing: str) -> None:
-        super().__init__(path, backing)
-        self.path = path
-        self.backing = backing
+    path: str
+    backing: str
 
     def __str__(self) -> str:
         return f"{self.path} is backed by {self.backing!r}, which is no file of this volume: refused"
 
 
+@dataclass(eq=False, repr=False)
 class SpecError(VolumeError):
     """An extra spec of a volume type says something impossible.
 
@@ -74,16 +74,15 @@ class SpecError(VolumeError):
         allowed: what would be accepted.
     """
 
-    def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(key, value, allowed)
-        self.key = key
-        self.value = value
-        self.allowed = allowed
+    key: str
+    value: object
+    allowed: str
 
     def __str__(self) -> str:
         return f"the extra spec {self.key} = {self.value!r} of the volume type must be {self.allowed}"
 
 
+@dataclass(eq=False, repr=False)
 class UnknownShareError(VolumeError):
     """A volume lies on a share that is not configured.
 
@@ -92,10 +91,8 @@ class UnknownShareError(VolumeError):
         configured: the shares that are.
     """
 
-    def __init__(self, share: str, configured: list[str]) -> None:
-        super().__init__(share, configured)
-        self.share = share
-        self.configured = configured
+    share: str
+    configured: list[str]
 
     def __str__(self) -> str:
         return f"the share {self.share!r} is not configured; configured are: {', '.join(self.configured) or 'none'}"
