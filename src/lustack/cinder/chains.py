@@ -16,7 +16,7 @@ from typing import Any
 
 from oslo_concurrency import processutils
 
-from lustack.cinder import keys, record
+from lustack.cinder import keys, record, recorder
 from lustack.cinder.errors import UnknownFormatError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.images import Image, Images, Layer
@@ -65,13 +65,9 @@ class ChainMixin:
 
     def _write_record(self, files: VolumeFiles, new: record.Record) -> VolumeFiles:
         """Replace the record of a volume; returns the files as they are known now."""
-        path = files.record_path
-        temporary = f"{path}.new"
-        self._run("dd", f"of={temporary}", "conv=fsync", "status=none", process_input=new.render())
-        self._set_rw_permissions(temporary)
-        self._run("mv", "-f", "-T", temporary, path)
-        # On Lustre a rename is durable when its file is synced after it. Source: measured, see lustack.posix.atomic.
-        self._run("dd", "if=/dev/null", f"of={path}", "conv=notrunc,fsync", "oflag=append", "status=none")
+        mode = 0o660 if self._secure_permissions else 0o666
+        command = recorder.render_command(files.record_path, mode, is_for_root=self._execute_as_root)
+        self._run(*command, process_input=new.render())
         return VolumeFiles(files.directory, files.name, new, files.bottom_format)
 
     def _set_formats(self, volume: Any, **formats: str) -> None:

@@ -180,3 +180,5 @@ class SnapshotMixin(ChainMixin):
         fresh = f"{name}.fresh"
         self._make_overlay(volume, files, fresh, backing)
         self._run("mv", "-f", "-T", files.path(fresh), files.path(name))
+        # The record says what it said; written again, it makes the new name durable.
+        self._write_record(files, files.recorded)

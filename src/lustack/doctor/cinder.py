@@ -31,6 +31,7 @@ _ROOT_COMMANDS: Final = {
     "umount": (("umount", "--version"), 0),
     "find": (("find", "/", "-maxdepth", "1", "-type", "f", "-name", "lustack-doctor", "-printf", "%f\\n"), 0),
     "lustack-rawview": (("lustack-rawview",), 2),
+    "lustack-record": (("lustack-record",), 2),
 }
 
 

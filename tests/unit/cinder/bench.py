@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -35,10 +36,12 @@ class CutError(Exception):
 def run(*command: Any, process_input: str | None = None, **options: Any) -> tuple[str, str]:
     """Runs a command as Cinder's `utils.execute` does for root, but for its code between fork and exec.
 
-    That would start the measuring of coverage anew in each child, which takes many times longer than what it runs.
+    That would start the measuring of coverage anew in each child, which takes many times longer than what it runs;
+    nor are programs of ours measured here.
     """
     words = [str(word) for word in command]
-    done = subprocess.run(words, input=process_input, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(words, input=process_input, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise processutils.ProcessExecutionError(done.stdout, done.stderr, done.returncode, " ".join(words))
     return done.stdout, done.stderr

@@ -70,8 +70,8 @@ class Runner:
         name = next(word for word in command if not word.startswith(("setpriv", "--re", "--init")))
         if name in self.denied:
             raise self.denied[name]
-        if name == "lustack-rawview":
-            raise CommandError(name, 2, "usage: lustack-rawview IMAGE FILE")
+        if name in {"lustack-rawview", "lustack-record"}:
+            raise CommandError(name, 2, f"usage: {name} FILE ...")
         return "" if name == "find" else f"{name} from util-linux 2.38\n"
 
 
