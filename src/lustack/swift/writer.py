@@ -201,8 +201,11 @@ class PosixDiskFileWriter:
 
     def _create_beside(self, home: Home) -> TemporaryFile:
         """A temporary file, in the directory where the object goes."""
-        self._directories.append(self._find_place(home).directory)
-        directory_fd = open_or_make(home.fd, self._directories[-1])
+        return self._create_in(home, self._find_place(home).directory)
+
+    def _create_in(self, home: Home, directory: bytes) -> TemporaryFile:
+        self._directories.append(directory)
+        directory_fd = open_or_make(home.fd, directory)
         try:
             return TemporaryFile.create(directory_fd)
         except BaseException:
@@ -225,7 +228,6 @@ class PosixDiskFileWriter:
 
     def _finish(self, headers: dict[str, str]) -> None:
         """Publishes, and gives back what is not needed any more while it is at it."""
-        self._store(self._take_block())
         self._publish(headers)
         self._give_back()
 
@@ -301,20 +303,19 @@ class PosixDiskFileWriter:
         return new
 
     def _rename(self, home: Home, current: Found | None, headers: dict[str, str]) -> Place:
-        temporary = self._open_temporary()
-        temporary.backdate()
-        stamp = attributes.file_stamp(os.fstat(temporary.fd))
-        home.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
-        if current is not None:
-            timestamp = headers["X-Timestamp"]
-            home.attributes.keep_newer_meta(current, temporary.fd, layout.FILE_ATTRIBUTES, timestamp)
         old_sidecars = []
         if current is not None and not current.place.is_marker:
             place = current.place
             old_sidecars = removal.sidecars_of(home, current)
         else:
             place = choose(home, self._key)
-        self._move_to(home, place.directory)
+        temporary = self._complete_in(home, place.directory)
+        temporary.backdate()
+        stamp = attributes.file_stamp(os.fstat(temporary.fd))
+        home.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
+        if current is not None:
+            timestamp = headers["X-Timestamp"]
+            home.attributes.keep_newer_meta(current, temporary.fd, layout.FILE_ATTRIBUTES, timestamp)
         self._note_twin(home, place)
         temporary.publish(place.entry, self._disk_file.sync, self._check_wanted)
         if self._upload_size > self._disk_file.manager.keep_cache_size:
@@ -323,9 +324,17 @@ class PosixDiskFileWriter:
             home.sidecars.remove(identifier)
         return place
 
-    def _move_to(self, home: Home, directory: bytes) -> None:
+    def _complete_in(self, home: Home, directory: bytes) -> TemporaryFile:
+        """The temporary file with all its bytes, in the directory of the object; what is small is made only now."""
+        if self._temporary is None:
+            self._temporary = self._create_in(home, directory)
+            write_all(self._temporary.fd, self._take_block())
+        else:
+            self._move_to(home, directory, self._temporary)
+        return self._temporary
+
+    def _move_to(self, home: Home, directory: bytes, temporary: TemporaryFile) -> None:
         """Follows when the directory of the object became another one while the bytes came in."""
-        temporary = self._open_temporary()
         directory_fd = open_or_make(home.fd, directory)
         try:
             if not os.path.sameopenfile(directory_fd, temporary.dirfd):
