@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from os_brick.remotefs import remotefs
 from oslo_concurrency import processutils
 
 from lustack.brick import client
@@ -73,6 +74,23 @@ def test_another_process_may_have_been_quicker(tmp_path: Path, table: Path):
         make(tmp_path / "other", Mounter(table, processutils.ProcessExecutionError(stderr="busy"), mounts=False)).mount(
             SHARE
         )
+
+
+@pytest.mark.expects_log("Failed to mount server:/volumes")
+def test_os_brick_s_own_client_fails_when_another_process_was_quicker(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # It looks for the share among the mount points. Source: os-brick 7.1.1, remotefs.py:133.
+    def read_mounts(brick: remotefs.RemoteFsClient) -> dict[str, str]:
+        return {line.split()[1]: line.split()[0] for line in table.read_text().splitlines()}
+
+    monkeypatch.setattr(remotefs.RemoteFsClient, "_read_mounts", read_mounts)
+    mounter = Mounter(table, processutils.ProcessExecutionError(stderr="already mounted"))
+    stock = remotefs.RemoteFsClient("nfs", "", execute=mounter, nfs_mount_point_base=str(tmp_path))
+    point = stock.get_mount_point("server:/volumes")
+    with pytest.raises(processutils.ProcessExecutionError):
+        stock._do_mount("nfs", "server:/volumes", point)
+    assert read_mounts(stock)[point] == "server:/volumes"
 
 
 def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path, table: Path):

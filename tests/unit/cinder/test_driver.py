@@ -5,6 +5,7 @@ import os
 
 import pytest
 from cinder import exception
+from cinder.volume.drivers import remotefs
 from oslo_config import cfg
 from tests.unit.cinder.bench import GIB, SHARE, Attachment, Bench, Type, Volume
 
@@ -163,6 +164,20 @@ def test_files_are_used_as_the_configuration_says(tmp_path, coordinated: None, p
     assert stage.driver.secure_file_operations_enabled()
     volume = stage.create()
     assert (stage.share / volume.name).stat().st_mode & 0o777 == 0o666
+
+
+@pytest.mark.expects_log("will be run as root", "mode will be 666")
+def test_what_the_operator_wants_of_files_counts_which_cinder_s_own_code_overrules(
+    tmp_path, coordinated: None, programs
+):
+    stage = Bench(tmp_path, nas_secure_file_operations="true", nas_secure_file_permissions="true")
+    stage.set_up()
+    assert stage.driver.secure_file_operations_enabled()
+    volume = stage.create()
+    assert (stage.share / volume.name).stat().st_mode & 0o777 == 0o660
+    remotefs.RemoteFSDriver.set_nas_security_options(stage.driver, False)
+    found = stage.driver.configuration
+    assert (found.nas_secure_file_operations, found.nas_secure_file_permissions) == ("false", "false")
 
 
 def test_a_volume_s_type_is_changed_in_place_where_that_needs_no_copy(stage: Bench):
