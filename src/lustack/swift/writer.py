@@ -149,7 +149,8 @@ class PosixDiskFileWriter:
             HTTPException: the file system refuses them, or does not answer.
         """
         if self._is_begun:
-            self._pass_on()
+            if self._is_hashed_beside:
+                self._pass_on()
             with self._refusing():
                 self._line.wait()
                 self._hashing.wait()
@@ -328,9 +329,9 @@ class PosixDiskFileWriter:
         """The temporary file with all its bytes, in the directory of the object; what is small is made only now."""
         if self._temporary is None:
             self._temporary = self._create_in(home, directory)
-            write_all(self._temporary.fd, self._take_block())
         else:
             self._move_to(home, directory, self._temporary)
+        write_all(self._temporary.fd, self._take_block())
         return self._temporary
 
     def _move_to(self, home: Home, directory: bytes, temporary: TemporaryFile) -> None:
