@@ -2,12 +2,17 @@
 """Objects that wait for their MD5: as many as fit, each once.
 
 What does not fit is found again by the next comparison.
+
+Those that have to wait come in rounds, sorted by container: a container server takes the rows of a round with one
+request for each container, not with one for each file. That of a file which comes alone costs as much as the live row
+of another one, and stands in its way.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +22,8 @@ from lustack.sync.sinks.protocol import ContainerKey
 
 _ROOM = 100_000
 """About 40 MB of names."""
+
+ROUND_S = 2.0
 
 
 class Unhashed(NamedTuple):
@@ -34,17 +41,21 @@ class Unhashed(NamedTuple):
 class Backlog:
     """A queue of objects: the one whose time came first is first out. Thread-safe."""
 
-    def __init__(self, room: int = _ROOM, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, room: int = _ROOM, monotonic_s: Callable[[], float] = time.monotonic, round_s: float = ROUND_S
+    ) -> None:
         """Is empty.
 
         Args:
             room: the most objects.
             monotonic_s: a clock that never goes back.
+            round_s: from one round to the next.
         """
         self._room = room
+        self._round_s = round_s
         self._monotonic_s = monotonic_s
         self._waiting: set[Unhashed] = set()
-        self._queue: list[tuple[float, int, Unhashed]] = []
+        self._queue: list[tuple[float, ContainerKey, int, Unhashed]] = []
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._is_paused = False
@@ -68,12 +79,15 @@ class Backlog:
 
         Args:
             item: the object.
-            delay_s: how long it waits at least.
+            delay_s: how long it waits at least, until the next round; 0: not at all.
         """
+        ready_s = self._monotonic_s() + delay_s
+        if delay_s:
+            ready_s = math.ceil(ready_s / self._round_s) * self._round_s
         with self._changed:
             if len(self._waiting) < self._room and item not in self._waiting:
                 self._waiting.add(item)
-                heapq.heappush(self._queue, (self._monotonic_s() + delay_s, next(self._order), item))
+                heapq.heappush(self._queue, (ready_s, item.key, next(self._order), item))
                 self._changed.notify()
 
     def take(self, timeout_s: float) -> Unhashed | None:
@@ -84,7 +98,7 @@ class Backlog:
                 now_s = self._monotonic_s()
                 ready_s = self._queue[0][0] if self._queue and not self._is_paused else end_s + 1.0
                 if ready_s <= now_s:
-                    item = heapq.heappop(self._queue)[2]
+                    item = heapq.heappop(self._queue)[3]
                     self._waiting.remove(item)
                     return item
                 if now_s >= end_s:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.listings import KEY, Timer
 
 from lustack.sync.backlog import Backlog, Unhashed
+from lustack.sync.sinks.protocol import ContainerKey
 
 ITEMS = [Unhashed(KEY, "a"), Unhashed(KEY, "b")]
 
@@ -28,7 +29,7 @@ def test_what_has_no_room_is_not_taken():
 
 def test_what_should_wait_waits():
     timer = Timer(step_ns=0)
-    backlog = Backlog(monotonic_s=timer.seconds)
+    backlog = Backlog(monotonic_s=timer.seconds, round_s=0.5)
     backlog.add(ITEMS[0], 5.0)
     backlog.add(ITEMS[1], 3.0)
     assert backlog.take(0.0) is None
@@ -37,6 +38,20 @@ def test_what_should_wait_waits():
     assert backlog.take(0.0) is None
     timer.now_ns += 4 * 10**9
     assert backlog.take(0.0) == ITEMS[0]
+
+
+def test_those_that_wait_come_in_rounds_and_by_container():
+    timer = Timer(step_ns=0)
+    backlog = Backlog(monotonic_s=timer.seconds, round_s=2.0)
+    timer.now_ns = 100 * 10**9
+    keys = [ContainerKey("a", name) for name in "dcdc"]
+    for number, key in enumerate(keys):
+        timer.now_ns += 10**8
+        backlog.add(Unhashed(key, f"{number}"), 3.0)
+    assert backlog.take(0.0) is None
+    timer.now_ns = 104 * 10**9
+    found = [backlog.take(0.0) for _ in range(5)]
+    assert [item and item.name for item in found] == ["1", "3", "0", "2", None]
 
 
 def test_a_pause_ends():
@@ -50,7 +65,7 @@ def test_a_pause_ends():
 
 
 def test_who_waits_gets_what_comes():
-    backlog = Backlog()
+    backlog = Backlog(round_s=0.01)
     with ThreadPoolExecutor(1) as executor:
         taken = executor.submit(backlog.take, 60.0)
         backlog.add(ITEMS[0], 0.05)
