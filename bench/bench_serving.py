@@ -65,6 +65,15 @@ class Client:
         found, body = self.ask("GET", f"/{container}?{query}")
         return found == http.HTTPStatus.OK and bool(json.loads(body))
 
+    def list(self, container: str, prefix: str, first: str) -> list[str]:
+        """The names in a listing that begin so, from one of them on."""
+        # What is just before it: the last character becomes the one below.
+        marker = first[:-1] + chr(ord(first[-1]) - 1)
+        query = urllib.parse.urlencode({"prefix": prefix, "marker": marker})
+        found, body = self.ask("GET", f"/{container}?{query}")
+        assert found // 100 == http.HTTPStatus.OK // 100, f"a listing is refused: {found}"
+        return body.decode().splitlines()
+
     def count(self, container: str) -> int:
         """How many objects a container has."""
         answer = self._send("HEAD", f"/{container}")

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long it takes from the close of a file until Swift lists it, on `lustack serve`, at some rates of new files.
 
-    python bench/sync_latency.py [--rates 10,1000,5000] [--seconds 20] [--containers 4] [--at DIR]
+    python bench/sync_latency.py [--rates 10,1000,5000,10000] [--seconds 20] [--containers 4] [--at DIR]
 
-A process writes small files at a rate, into some containers in turn. Another asks the container server for listings all
-the time and notes when a probe, one file in many, is there. The clock of a probe runs from the return of close(2) to
-the answer that shows it; the pause between two questions (10 ms) is in it. Prints a table in Markdown.
+A process writes small files at a rate, into some containers in turn. Another asks the proxy all the time which probes,
+ten files a second in a directory of their own, are listed: one question for each container where some are not. The
+clock of a probe runs from the return of close(2) to the answer that shows it; the pause between two rounds (10 ms) is
+in it. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -47,25 +48,45 @@ class Task:
     seconds: float
     run: str
 
-    def path(self, number: int) -> tuple[str, str]:
-        """Container and name of a file."""
-        return f"c{number % self.containers}", f"{self.run}/{number // 1000:05d}/{number:07d}"
+    def directory(self, number: int) -> str:
+        """Directory of a file that is no probe."""
+        return f"{self.run}/{number // 1000:05d}/"
+
+    @property
+    def probes(self) -> str:
+        """How the names of probes begin."""
+        return f"{self.run}/probes/"
+
+    def container(self, number: int) -> str:
+        """Container of a file."""
+        return f"c{number % self.containers}"
+
+    def is_probe(self, number: int) -> bool:
+        """Whether it is waited for."""
+        # Not a multiple of the containers' number, so that probes are in all of them.
+        every = max(1, self.rate // PROBES_PER_S)
+        return number % every == number // every % min(every, self.containers)
+
+    def name(self, number: int) -> str:
+        """Name of a file."""
+        return f"{self.probes if self.is_probe(number) else self.directory(number)}{number:07d}"
 
 
 def write(task: Task, probes: multiprocessing.Queue[tuple[str, str, float] | float]) -> None:
     """Writes at the rate, and tells of the probes; at last the rate that it reached."""
     began_s = time.monotonic()
-    every = max(1, task.rate // PROBES_PER_S)
     total = int(task.rate * task.seconds)
+    for number in range(task.containers):
+        (task.account / task.container(number) / task.probes).mkdir(parents=True, exist_ok=True)
     for number in range(total):
-        container, name = task.path(number)
-        place = task.account / container / name
+        container, name = task.container(number), task.name(number)
+        place = f"{task.account}/{container}/{name}"
         if number % 1000 < task.containers:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(f"{task.account}/{container}/{task.directory(number)}", exist_ok=True)
         fd = os.open(place, os.O_WRONLY | os.O_CREAT, 0o644)
         os.write(fd, b"x")
         os.close(fd)
-        if number % every == 0:
+        if task.is_probe(number):
             probes.put((container, name, time.monotonic()))
         ahead_s = began_s + (number + 1) / task.rate - time.monotonic()
         if ahead_s > 0:
@@ -73,7 +94,9 @@ def write(task: Task, probes: multiprocessing.Queue[tuple[str, str, float] | flo
     probes.put(total / (time.monotonic() - began_s))
 
 
-def watch(client: Client, probes: multiprocessing.Queue[tuple[str, str, float] | float]) -> tuple[list[float], float]:
+def watch(
+    client: Client, task: Task, probes: multiprocessing.Queue[tuple[str, str, float] | float]
+) -> tuple[list[float], float]:
     """Waits for every probe. Returns the latencies, and the rate of the writer."""
     waiting: dict[tuple[str, str], float] = {}
     latencies: list[float] = []
@@ -86,10 +109,12 @@ def watch(client: Client, probes: multiprocessing.Queue[tuple[str, str, float] |
                 rate, limit_s = found, time.monotonic() + LIMIT_S
             else:
                 waiting[found[0], found[1]] = found[2]
-        for key, since_s in list(waiting.items()):
-            if client.has(*key):
-                latencies.append(time.monotonic() - since_s)
-                del waiting[key]
+        for container in sorted({container for container, _ in waiting}):
+            first = min(name for where, name in waiting if where == container)
+            for name in client.list(container, task.probes, first):
+                since_s = waiting.pop((container, name), None)
+                if since_s is not None:
+                    latencies.append(time.monotonic() - since_s)
         time.sleep(PAUSE_S)
     assert not waiting, f"{len(waiting)} probes were never listed"
     return latencies, rate
@@ -102,7 +127,7 @@ def measure(served: instance.Instance, client: Client, task: Task) -> str:
     probes: multiprocessing.Queue[tuple[str, str, float] | float] = multiprocessing.Queue()
     writer = multiprocessing.Process(target=write, args=(task, probes))
     writer.start()
-    latencies, rate = watch(client, probes)
+    latencies, rate = watch(client, task, probes)
     writer.join()
     time.sleep(1.5)
     files = int(task.rate * task.seconds)
@@ -119,7 +144,7 @@ def measure(served: instance.Instance, client: Client, task: Task) -> str:
 def main() -> None:
     """Measures all rates."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rates", default="10,1000,5000")
+    parser.add_argument("--rates", default="10,1000,5000,10000")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--containers", type=int, default=4)
     parser.add_argument("--at", type=Path, default=None, help="a directory on the file system to measure")
