@@ -45,6 +45,10 @@ class Cinder:
 
         wait_for(are_up, "services are up and pools known")
 
+    def pools(self) -> set[str]:
+        """Names of the back ends that offer a pool."""
+        return {pool.name.partition("@")[2].partition("#")[0] for pool in self.api.pools.list()}
+
     def make_type(self, type_name: str, **specs: str):
         found = self.api.volume_types.create(type_name)
         found.set_keys({key.replace("__", ":"): value for key, value in specs.items()})

@@ -17,7 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,8 @@ while [ $# -gt 2 ]; do case $1 in -o) options=$options,$2; shift 2 ;; *) shift ;
 echo "$1 $2 $options" >>@ROOT@/mounts.log
 if [ -e @ROOT@/unreachable ]; then echo "mount.lustre: mount $1 at $2 failed: Input/output error" >&2; exit 5; fi
 directory=@FILES@/${1##*:/}
+# A test may have its own way of mounting a share.
+if [ -x "@ROOT@/mount-${directory##*/}" ]; then exec "@ROOT@/mount-${directory##*/}" "$directory" "$2" "$1"; fi
 if [ ! -d "$directory" ]; then echo "mount.lustre: mount $1 at $2 failed: No such file or directory" >&2; exit 2; fi
 exec /bin/mount --bind "$directory" "$2"
 """
@@ -140,6 +142,7 @@ class Stand:
         files: the file system that shares are directories of.
         port: of the API.
         processes: the services by name.
+        become: words that make a service run as who it is to be; none: as who this is.
     """
 
     root: Path
@@ -147,6 +150,7 @@ class Stand:
     port: int
     environment: dict[str, str]
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
+    become: tuple[str, ...] = ()
 
     @property
     def state(self) -> Path:
@@ -166,6 +170,7 @@ class Stand:
     def start(self, *services: str) -> None:
         for service in services:
             command = [
+                *self.become,
                 str(Path(sys.executable).parent / f"cinder-{service}"),
                 "--config-file",
                 str(self.etc / "cinder.conf"),
@@ -261,13 +266,20 @@ def unmount_all(below: Path) -> None:
 
 
 @contextlib.contextmanager
-def running(root: Path, backends: dict[str, str], *, services: tuple[str, ...] = SERVICES) -> Iterator[Stand]:
+def running(
+    root: Path,
+    backends: dict[str, str],
+    *,
+    services: tuple[str, ...] = SERVICES,
+    prepare: Callable[[Stand], None] = lambda stand: None,
+) -> Iterator[Stand]:
     """Run a Cinder.
 
     Args:
         root: an existing, empty directory.
         backends: names of back ends with our driver, each with more lines for its section.
         services: which to start.
+        prepare: called before they start.
     """
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(filesystem.in_a_file(root, "ext4", 24))
@@ -299,6 +311,7 @@ def running(root: Path, backends: dict[str, str], *, services: tuple[str, ...] =
             database.execute("PRAGMA journal_mode = WAL")
         stack.callback(unmount_all, stand.state)
         stack.callback(lambda: stand.stop(*stand.processes))
+        prepare(stand)
         stand.start(*services)
         wait_for(lambda: stand.check() or broker.can_connect(stand.port), "the API listens")
         yield stand

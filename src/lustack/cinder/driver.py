@@ -30,6 +30,7 @@ from lustack.cinder.copies import CopyMixin
 from lustack.cinder.faults import translated
 from lustack.cinder.images import GIB, Image, Images
 from lustack.cinder.managing import ManagingMixin
+from lustack.cinder.mounting import name_option
 from lustack.cinder.opts import VOLUME_OPTS
 from lustack.cinder.pools import PoolMixin
 from lustack.cinder.shares import ConfiguredShare
@@ -87,7 +88,9 @@ class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDri
         self._check_programs()
         self._ensure_shares_mounted()
         if not self._mounted_shares:
-            raise exception.VolumeDriverException(message="no share can be used: " + "; ".join(self._failing.values()))
+            where = f"[{self.configuration.config_group}] {name_option(self.configuration)}"
+            why = "; ".join(self._failing.values())
+            raise exception.VolumeDriverException(message=f"{where}: no share can be used: {why}")
         self.set_nas_security_options(self._is_voldb_empty_at_startup)
 
     def set_nas_security_options(self, is_new_cinder_install: bool) -> None:  # noqa: FBT001 - Cinder's signature
@@ -239,6 +242,30 @@ class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDri
     ) -> None:
         """Fill a volume from an image."""
         self._copy_image_to_volume(context, volume, image_service, image_id, disable_sparse=disable_sparse)
+
+    @translated
+    @coordination.synchronized(_LOCK)
+    def copy_image_to_encrypted_volume(
+        self,
+        context: Any,
+        volume: Any,
+        image_service: Any,
+        image_id: str,
+        disable_sparse: bool = False,  # noqa: FBT001, FBT002 - Cinder's signature
+    ) -> None:
+        """Fill an encrypted volume from an image that is not encrypted."""
+        self._copy_image_to_encrypted_volume(context, volume, image_service, image_id, disable_sparse=disable_sparse)
+
+    def _attach_volume(self, context: Any, volume: Any, properties: Any, remote: bool = False) -> Any:  # noqa: FBT001, FBT002 - Cinder's signature
+        """Attach a volume to this host.
+
+        Raises:
+            RekeyNotSupported: it is encrypted, so there is no raw view of it. Cinder asks when it would give a clone a
+                key of its own, and goes on without. Source: cinder 29.0.0, flows/manager/create_volume.py.
+        """
+        if volume.encryption_key_id is not None:
+            raise exception.RekeyNotSupported
+        return super()._attach_volume(context, volume, properties, remote)
 
     @translated
     def copy_volume_to_image(self, context: Any, volume: Any, image_service: Any, image_meta: dict[str, Any]) -> None:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passphrases of encrypted volumes, as files that qemu-img reads.
 
-Rule 1: a passphrase is in a file of this process's own for as long as one command needs it.
+Rule 1: a passphrase is in memory of this process that looks like a file, for as long as one command needs it: it is on
+    no disk, and it is gone when the process is killed.
 """
 
 from __future__ import annotations
 
 import binascii
 import contextlib
-import tempfile
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,11 +31,12 @@ def passphrase_file(context: Any, key_id: str | None) -> Iterator[str | None]:
         yield None
         return
     key = key_manager.API(cfg.CONF).get(context, key_id)
-    with tempfile.NamedTemporaryFile(dir=volume_utils.image_conversion_dir(), prefix="lustack-key-") as file:
+    with open(os.memfd_create("lustack-key"), "wb") as file:
         # As the guest's hypervisor and os-brick derive it. Source: cinder remotefs.py, _create_encrypted_volume_file.
         file.write(binascii.hexlify(key.get_encoded()))
         file.flush()
-        yield file.name
+        # By the number of the process, since it is others that read it.
+        yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def find_cipher(volume: Any) -> dict[str, str] | None:

@@ -170,11 +170,17 @@ class MountingMixin:
     def _say_failing(self, what: str, error: BrickError | LustackError) -> None:
         if self._failing.get(what) != str(error):
             self._failing[what] = str(error)
-            LOG.error("%s: %s", what, error)
+            LOG.error("[%s] %s: %s: %s", self.configuration.config_group, name_option(self.configuration), what, error)
 
     def _say_well(self, what: str) -> None:
         if self._failing.pop(what, None) is not None:
             LOG.info("%s is well again", what)
+
+
+def name_option(configuration: Any) -> str:
+    """The options that say which shares a back end has."""
+    is_single = configuration.nas_host and configuration.nas_share_path
+    return "nas_host and nas_share_path" if is_single else "lustre_shares_config"
 
 
 def read_shares(configuration: Any) -> dict[str, configured.ConfiguredShare]:
@@ -187,14 +193,13 @@ def read_shares(configuration: Any) -> dict[str, configured.ConfiguredShare]:
         ConfigurationError: the file is missing, empty or wrong; says what must change.
     """
     section = f"[{configuration.config_group}]"
-    host, directory = configuration.nas_host, configuration.nas_share_path
-    if host and directory:
-        lines: Sequence[str] = [f"{host}:{directory}"]
-        where, option = section, "nas_host and nas_share_path"
-    else:
+    option = name_option(configuration)
+    if option == "lustre_shares_config":
         where = configuration.lustre_shares_config
-        option = "lustre_shares_config"
-        lines = _read_lines(where, section)
+        lines: Sequence[str] = _read_lines(where, section)
+    else:
+        where = section
+        lines = [f"{configuration.nas_host}:{configuration.nas_share_path}"]
     found = configured.parse_lines(lines, where, option)
     if not found:
         raise ConfigurationError(section, option, where, "a file that names at least one share")

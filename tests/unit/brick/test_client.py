@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from oslo_concurrency import processutils
 
 from lustack.brick import client
 from lustack.brick.client import LustreClient
-from lustack.brick.errors import MountError, UnfitMountError
+from lustack.brick.errors import CommandError, MountError, NoAnswerError, UnfitMountError
 
 SHARE = "10.0.0.1@tcp:/scratch/volumes"
 
@@ -35,18 +34,23 @@ class Mounter:
         self.table, self.error, self.mounts, self.options = table, error, mounts, options
         self.commands: list[tuple[str, ...]] = []
 
-    def __call__(self, *command: str, **options: object) -> tuple[str, str]:
-        self.commands.append(command)
+    def execute(self, *command: str, **options: object) -> tuple[str, str]:
+        """As os-brick's own client runs it."""
+        return self.run(list(command), key="", limit_s=0, as_root=True), ""
+
+    def run(self, command: list[str], *, key: str, limit_s: float, as_root: bool) -> str:
+        assert as_root
+        self.commands.append(tuple(command))
         if self.mounts:
             with self.table.open("a") as file:
                 file.write(f"{command[-2]} {command[-1]} lustre {self.options} 0 0\n")
         if self.error:
             raise self.error
-        return "", ""
+        return ""
 
 
 def make(tmp_path: Path, mounter: Mounter) -> LustreClient:
-    return LustreClient("", str(tmp_path / "base"), "flock", execute=mounter)
+    return LustreClient("", str(tmp_path / "base"), "flock", runner=mounter)
 
 
 def test_a_share_is_mounted_once_with_its_options(tmp_path: Path, table: Path):
@@ -68,12 +72,10 @@ def test_a_mount_point_is_named_after_what_is_mounted_not_after_the_servers(tmp_
 
 
 def test_another_process_may_have_been_quicker(tmp_path: Path, table: Path):
-    error = processutils.ProcessExecutionError(stderr="already mounted")
+    error = CommandError("mount", 32, "already mounted")
     make(tmp_path, Mounter(table, error)).mount(SHARE)
     with pytest.raises(MountError, match="busy"):
-        make(tmp_path / "other", Mounter(table, processutils.ProcessExecutionError(stderr="busy"), mounts=False)).mount(
-            SHARE
-        )
+        make(tmp_path / "other", Mounter(table, CommandError("mount", 32, "busy"), mounts=False)).mount(SHARE)
 
 
 @pytest.mark.expects_log("Failed to mount server:/volumes")
@@ -86,7 +88,7 @@ def test_os_brick_s_own_client_fails_when_another_process_was_quicker(
 
     monkeypatch.setattr(remotefs.RemoteFsClient, "_read_mounts", read_mounts)
     mounter = Mounter(table, processutils.ProcessExecutionError(stderr="already mounted"))
-    stock = remotefs.RemoteFsClient("nfs", "", execute=mounter, nfs_mount_point_base=str(tmp_path))
+    stock = remotefs.RemoteFsClient("nfs", "", execute=mounter.execute, nfs_mount_point_base=str(tmp_path))
     point = stock.get_mount_point("server:/volumes")
     with pytest.raises(processutils.ProcessExecutionError):
         stock._do_mount("nfs", "server:/volumes", point)
@@ -95,7 +97,18 @@ def test_os_brick_s_own_client_fails_when_another_process_was_quicker(
 
 def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path, table: Path):
     with pytest.raises(MountError, match="no answer within 90 s"):
-        make(tmp_path, Mounter(table, subprocess.TimeoutExpired("mount", 90), mounts=False)).mount(SHARE)
+        make(tmp_path, Mounter(table, NoAnswerError("mount", 90), mounts=False)).mount(SHARE)
+
+
+def test_a_mount_command_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program = tmp_path / "mount"
+    program.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(client, "MOUNT_LIMIT_S", 1.0)
+    with pytest.raises(MountError, match="no answer within 1 s"):
+        LustreClient("env", str(tmp_path / "base")).mount(SHARE)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
 def test_something_else_at_the_mount_point_is_refused(tmp_path: Path, table: Path):
@@ -116,13 +129,13 @@ def test_options_that_are_bad_for_volumes_are_found(tmp_path: Path, table: Path)
 
 def test_without_options_there_are_none(tmp_path: Path, table: Path):
     mounter = Mounter(table)
-    LustreClient("", str(tmp_path), execute=mounter).mount(SHARE)
+    LustreClient("", str(tmp_path), runner=mounter).mount(SHARE)
     assert mounter.commands[0][:3] == ("mount", "-t", "lustre")
     assert "-o" not in mounter.commands[0]
 
 
 def test_a_mount_is_tried_as_often_as_asked(tmp_path: Path, table: Path):
-    error = processutils.ProcessExecutionError(stderr="Input/output error")
+    error = CommandError("mount", 5, "Input/output error")
     mounter = Mounter(table, error, mounts=False)
     brick = make(tmp_path, mounter)
     with pytest.raises(MountError, match=r"Input/output error \(3 attempts\)"):

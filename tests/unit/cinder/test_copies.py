@@ -7,7 +7,10 @@ from typing import ClassVar
 
 import pytest
 from cinder import exception
+from oslo_concurrency import processutils
 from tests.unit.cinder.bench import GIB, Bench, Snapshot, Type, Volume
+
+from lustack.cinder import keys
 
 KINDS = ("raw", "qcow2")
 
@@ -192,3 +195,73 @@ def test_an_image_that_came_out_in_another_size_is_refused(stage: Bench):
     (stage.root / "image").write_bytes(b"x" * 4096)
     with pytest.raises(exception.ImageUnacceptable, match="instead of 1 GiB"):
         stage.driver.copy_image_to_volume(Context(), volume, Glance(stage.root / "image", "raw"), "i")
+
+
+KEY = b"\x00\xff" * 8
+
+
+class Keys:
+    """A key manager with one key."""
+
+    def get(self, context: object, key_id: str) -> Keys:
+        return self
+
+    def get_encoded(self) -> bytes:
+        return KEY
+
+
+@pytest.fixture
+def locked(stage: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A driver whose volumes may be encrypted."""
+    cipher = {"cipher": "aes-xts-plain64", "key_size": 256}
+    monkeypatch.setattr(keys.key_manager, "API", lambda conf: Keys())
+    monkeypatch.setattr(keys.volume_utils, "check_encryption_provider", lambda volume, context: cipher)
+    stage.set_up()
+    return stage
+
+
+def guest(stage: Bench, volume: Volume, command: str) -> str:
+    """What qemu-io says to a command about an encrypted volume."""
+    path, _ = stage.active(volume)
+    secret = f"secret,id=key,format=raw,data={KEY.hex()}"
+    target = f"driver=qcow2,file.filename={path},encrypt.key-secret=key"
+    out, _ = processutils.execute("qemu-io", "--object", secret, "--image-opts", "-c", command, target)
+    return out
+
+
+@pytest.mark.timeout(300)  # no holes in an encrypted image: it is written and read whole
+def test_an_image_of_an_encrypted_volume_stays_encrypted_and_comes_back(locked: Bench):
+    volume = locked.create(encryption_key_id="k")
+    guest(locked, volume, "write -P 65 1M 64k")
+    images = Glance(locked.root / "image", "raw")
+    locked.driver.copy_volume_to_image(Context(), volume, images, images.meta)
+    with images.path.open("rb") as file:
+        content = file.read(8 << 20)  # the rest is what an empty disk looks like when it is encrypted
+    assert content.startswith(b"LUKS")
+    assert b"A" * 512 not in content
+    copy = locked.create(2, encryption_key_id="k")
+    locked.driver.copy_image_to_volume(Context(), copy, images, "i")
+    assert locked.describe(copy)["virtual-size"] == 2 * GIB
+    assert "verification failed" not in guest(locked, copy, "read -P 65 1M 64k")
+    assert list((locked.root / "conversion").iterdir()) == []
+
+
+def test_an_image_that_is_not_encrypted_becomes_a_volume_that_is(locked: Bench):
+    (locked.root / "image").write_bytes(b"B" * 65536)
+    images = Glance(locked.root / "image", "raw")
+    volume = locked.create(encryption_key_id="k")
+    locked.driver.copy_image_to_encrypted_volume(Context(), volume, images, "i")
+    found = locked.describe(volume)
+    assert (found["virtual-size"], found["encrypted"]) == (GIB, True)
+    assert "verification failed" not in guest(locked, volume, "read -P 66 0 64k")
+    assert b"B" * 512 not in locked.active(volume)[0].read_bytes()
+
+
+def test_a_clone_of_an_encrypted_volume_keeps_its_key_since_nothing_shows_its_raw_bytes(
+    locked: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(locked.driver, "_connect_device", lambda connection: connection["data"]["name"])
+    plain, encrypted = locked.create(), locked.create(encryption_key_id="k")
+    assert locked.driver._attach_volume(Context(), plain, {}) == (plain.name, plain)
+    with pytest.raises(exception.RekeyNotSupported):
+        locked.driver._attach_volume(Context(), encrypted, {})
