@@ -713,3 +713,30 @@ def test_the_disk_begins_before_the_last_byte_has_come(swift_conf, tmp_path, wor
         files.publish(writer, 1)
         writer.close()
         assert files.get("o") == b"".join(bytes([number]) * MIB for number in range(5))
+
+
+@pytest.mark.parametrize("long_bytes", [MIB, 100 * MIB])
+@pytest.mark.parametrize("crowd", [0, 300])
+@pytest.mark.parametrize("piece_bytes", [700, 64 * 1024, 2 * MIB])
+def test_md5_and_bytes_are_right_however_pieces_come_and_wherever_they_are_hashed(
+    files, monkeypatch, piece_bytes, crowd, long_bytes
+):
+    monkeypatch.setattr("lustack.swift.writer._LONG_BYTES", long_bytes)
+    body = b"".join(b"%07d\n" % number for number in range(5 * MIB // 8 + 1))
+    for _ in range(crowd):
+        files.device.crowd.come()
+    with files.disk_file("o").create(size=len(body)) as writer:
+        for start in range(0, len(body), piece_bytes):
+            writer.write(body[start : start + piece_bytes])
+        assert writer.chunks_finished() == (len(body), hashlib.md5(body, usedforsecurity=False).hexdigest())
+        files.publish(writer, 1)
+    assert files.get("o") == body
+
+
+def test_an_upload_counts_as_one_of_the_crowd_until_it_is_closed(files):
+    for _ in range(2):
+        with files.upload("o", LONG) as writer:
+            assert files.device.crowd._here == 1
+            files.publish(writer, 1)
+        writer.close()
+        assert files.device.crowd._here == 0
