@@ -5,7 +5,8 @@
     /tmp/lustack-raw-XXXX/disk is the file; whoever reads it reads what the guest would.
 
 Rule 1: nothing outlives the service. The pipe closes when the service ends, however it ends; then `lustack-rawview`
-    stops the daemon, which flushes, unlocks the image and unmounts. An orphan would keep the lock of the volume.
+    stops the daemon, which flushes, unlocks the image and unmounts. An orphan would keep the lock of the volume. When
+    `lustack-rawview` itself is killed, the kernel stops the daemon.
 Rule 2: the format is said, never guessed: the image is qcow2 here, and its header names its backing files.
 Rule 3: standard library only, since `lustack-rawview` is also a program.
 """
@@ -34,6 +35,7 @@ OPEN_LIMIT_S: Final = 60.0
 """How long the daemon may take to show an image."""
 CLOSE_LIMIT_S: Final = 600.0
 """How long it may take to flush what was written."""
+_WITH_PARENT: Final = ("setpriv", "--pdeathsig", "TERM")
 _PAUSE_S: Final = 0.02
 _USAGE_CODE: Final = 2
 
@@ -130,13 +132,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A signal for the whole group of the service must not end this before the image is flushed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    daemon = subprocess.Popen(render_command(image, path), stdin=subprocess.DEVNULL, start_new_session=True)
+    command = [*_WITH_PARENT, *render_command(image, path)]
+    daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     while daemon.poll() is None and not _has_input_ended():
         pass
     if daemon.poll() is None:
         daemon.terminate()
-        return 0 if daemon.wait() in {0, -signal.SIGTERM} else 1
-    return daemon.returncode or 1
+        code = 0 if daemon.wait() in {0, -signal.SIGTERM} else 1
+    else:
+        code = daemon.returncode or 1
+    _remove_place(path)  # the service may be gone
+    return code
 
 
 def render_command(image: str, path: str) -> list[str]:

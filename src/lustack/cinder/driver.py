@@ -27,6 +27,7 @@ from lustack.brick.bounded import BoundedRunner
 from lustack.brick.client import LustreClient
 from lustack.cinder import keys, specs
 from lustack.cinder.copies import CopyMixin
+from lustack.cinder.errors import UnknownShareError
 from lustack.cinder.faults import translated
 from lustack.cinder.images import GIB, Image, Images
 from lustack.cinder.managing import ManagingMixin
@@ -152,8 +153,7 @@ class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDri
     @coordination.synchronized(_LOCK)
     def delete_volume(self, volume: Any) -> None:
         """Remove all files of a volume, recorded or not."""
-        if not volume.provider_location:
-            LOG.warning("Volume %s was never made: nothing to remove", volume.id)
+        if not volume.provider_location and not self._locate(volume):
             return
         self._ensure_share_mounted(volume.provider_location)
         directory = self._get_mount_point_for_share(volume.provider_location)
@@ -161,6 +161,15 @@ class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDri
         # The record goes last: as long as it is there, it says what was what.
         ordered = sorted(names, key=lambda name: name.endswith(".info"))
         self._images.remove([os.path.join(directory, name) for name in ordered])
+
+    def _locate(self, volume: Any) -> bool:
+        """Find the share of a volume whose making was cut off before Cinder learned of it; whether there is one."""
+        try:
+            volume.provider_location = self._find_share(volume)
+        except UnknownShareError as error:
+            LOG.warning("Volume %s was never made: nothing to remove (%s)", volume.id, error)
+            return False
+        return True
 
     @translated
     @coordination.synchronized(_LOCK)

@@ -61,11 +61,25 @@ def test_nothing_outlives_a_service_that_is_killed(tmp_path: Path):
         service.send_signal(signal.SIGKILL)
         service.wait()
         end_s = time.monotonic() + 30
-        while rawview._is_mounted(path) and time.monotonic() < end_s:
-            os.sched_yield()
+        while os.path.exists(os.path.dirname(path)) and time.monotonic() < end_s:
+            time.sleep(0.02)
+        assert not os.path.exists(os.path.dirname(path))
         assert not rawview._is_mounted(path)
     io(image, "write -P 1 0 64k")  # it is unlocked
-    rawview._remove_place(path)
+
+
+@needs_root
+def test_the_daemon_ends_with_its_keeper_however_that_ends(tmp_path: Path):
+    view = rawview.open_view(make(tmp_path / "image"))
+    view._keeper.kill()
+    with pytest.raises(RawViewError):
+        view.close()
+    end_s = time.monotonic() + 30
+    while rawview._is_mounted(view.path):
+        assert time.monotonic() < end_s, "it is shown by an orphan"
+        time.sleep(0.02)
+    assert "failed" not in io(str(tmp_path / "image"), "write -P 1 0 64k")
+    rawview._remove_place(view.path)
 
 
 def test_what_is_no_image_is_not_shown_and_the_reason_is_said(tmp_path: Path):

@@ -66,6 +66,15 @@ def test_all_files_of_a_volume_go_with_it_and_none_of_its_neighbour(stage: Bench
 def test_a_volume_that_was_never_made_is_deleted(stage: Bench):
     stage.set_up()
     stage.driver.delete_volume(Volume(provider_location=None))
+    stage.driver.delete_volume(Volume(provider_location=None, host="here@lustre#scratch/elsewhere"))
+
+
+def test_what_was_being_made_when_the_service_was_killed_goes_with_its_volume(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    volume.provider_location = None  # Cinder learns it from what the driver returns
+    stage.driver.delete_volume(volume)
+    assert stage.names() == []
 
 
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
