@@ -41,6 +41,9 @@ REST_S = 10
 MORE_DESCRIPTORS = 16
 """Connections to memcached and between servers come and go."""
 
+MORE_THREADS = 8
+"""They are made when all others are busy, up to a bound of 30 for each device: what hangs makes more than that."""
+
 MORE_MEMORY_PART, MORE_MEMORY_MIB = 0.15, 24
 SERVERS = ("proxy-server", "container-server", "account-server", "object-server")
 
@@ -65,7 +68,7 @@ class Size:
         allowed_mib = self.memory_mib * (1 + MORE_MEMORY_PART) + MORE_MEMORY_MIB
         found = {
             "descriptors": later.descriptors > self.descriptors + MORE_DESCRIPTORS,
-            "threads": later.threads > self.threads,
+            "threads": later.threads > self.threads + MORE_THREADS,
             "memory": later.memory_mib > allowed_mib,
         }
         return [what for what, is_more in found.items() if is_more]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -13,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,8 @@ from lustack.mapping import layout
 from lustack.posix import atomic
 from lustack.posix.atomic import Sync
 from lustack.swift import faults
+from lustack.swift.placement import find
+from lustack.swift.writer import AbandonedError
 
 REPOSITORY = Path(__file__).parents[3]
 FOLDER = {"Content_Type": "application/directory"}
@@ -650,6 +654,20 @@ class TestWithoutRights:
         assert self.ask(shared) == ["201 Created; ", "204 No Content; ", "200 OK; x"]
 
 
+class FailOnce:
+    """A function that does not find what it needs at the first call."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+        self.has_failed = False
+
+    def __call__(self, *args: object) -> object:
+        if not self.has_failed:
+            self.has_failed = True
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return self._function(*args)
+
+
 class TestCrashes:
     def test_what_a_crash_left_is_no_object_and_stays_for_the_sweeper(self, files):
         files.put("o", b"x", 1)
@@ -667,6 +685,17 @@ class TestCrashes:
             with pytest.raises(HTTPException) as caught:
                 files.publish(writer, 1)
         assert caught.value.status_int == 503
+
+    @pytest.mark.parametrize("name", ["o", "marker/"])
+    def test_what_was_given_up_once_is_not_published_later(self, files, monkeypatch, name):
+        monkeypatch.setattr("lustack.swift.writer.find", fail_once := FailOnce(find))
+        with files.upload(name) as writer:
+            with pytest.raises(HTTPException):
+                files.publish(writer, 1)
+            with pytest.raises(AbandonedError):
+                files.publish(writer, 2)
+        assert fail_once.has_failed
+        assert not files.has(name)
 
     def test_what_is_given_up_at_the_last_moment_leaves_no_sidecar(self, files):
         with files.upload("o", LONG) as writer:
@@ -740,3 +769,10 @@ def test_an_upload_counts_as_one_of_the_crowd_until_it_is_closed(files):
             files.publish(writer, 1)
         writer.close()
         assert files.device.crowd._here == 0
+
+
+def test_a_long_upload_takes_the_place_of_a_marker(files):
+    files.put("o", b"", 1, **FOLDER)
+    assert files.tree() == ["o/"]
+    files.put("o", LONG, 2)
+    assert files.get("o") == LONG
