@@ -41,6 +41,9 @@ _END = struct.Struct("<QQ")
 _MOST = 1000
 """Records of a read."""
 
+_FAULTS = {"open": 0.05, "read": 0.005, "clear": 0.1, "links": 0.002}
+"""How often something fails, of 1. After an error a log is read again from further back: many more end nowhere."""
+
 USER = "cl1"
 CHUNK_BYTES = 43_000
 """Source: measured, a read of the device gives 34 104 to 72 571."""
@@ -69,6 +72,7 @@ class Publisher:
         for log in lustre.logs.values():
             log.register()
         self.last = {mdt: log.last_index for mdt, log in lustre.logs.items()}
+        self._lock = threading.Lock()
         self._sizes = dict.fromkeys(lustre.logs, 0)
         self._known = sqlite3.connect(self._path("known.sqlite"), check_same_thread=False)
         self._known.execute("PRAGMA journal_mode = WAL")
@@ -81,6 +85,10 @@ class Publisher:
 
     def publish(self):
         """What happened since the last time. The logs last: whoever reads a record must find what it is about."""
+        with self._lock:
+            self._publish()
+
+    def _publish(self):
         with self.lustre._lock:
             fresh = {mdt: dict(log.records) for mdt, log in self.lustre.logs.items()}
             keys = {}
@@ -169,12 +177,11 @@ class FiledLustre:
         directory: of the files.
         chunk_bytes: a read gives so much.
         chance: decides when something fails; nothing does if it is None.
-        rate: of 1: so often.
         prove: is asked before records are cleared: `prove(mdt, index, raw records)` says what is wrong with that.
     """
 
-    def __init__(self, directory, chunk_bytes=CHUNK_BYTES, chance=None, rate=0.02, prove=None):
-        self.directory, self.chunk_bytes, self.chance, self.rate = str(directory), chunk_bytes, chance, rate
+    def __init__(self, directory, chunk_bytes=CHUNK_BYTES, chance=None, prove=None):
+        self.directory, self.chunk_bytes, self.chance = str(directory), chunk_bytes, chance
         self.prove = prove
         self.point = os.path.dirname(self.directory)
         self._threads = threading.local()
@@ -183,7 +190,7 @@ class FiledLustre:
         return os.path.join(self.directory, name)
 
     def stumble(self, what):
-        if self.chance is not None and self.chance.random() < self.rate:
+        if self.chance is not None and self.chance.random() < _FAULTS[what]:
             raise ChangelogError(what, "Input/output error")
 
     def known(self, statement, key):
@@ -233,7 +240,7 @@ class FiledLustre:
             file.write(wrong + "\n")
 
     def links(self, key):
-        if self.chance is not None and self.chance.random() < self.rate:
+        if self.chance is not None and self.chance.random() < _FAULTS["links"]:
             raise OSError(5, "Input/output error")
         for _, _, links in self.known("key = ?", bytes(key)):
             return [Link(bytes.fromhex(parent), bytes.fromhex(name)) for parent, name in json.loads(links)]

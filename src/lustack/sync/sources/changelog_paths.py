@@ -10,7 +10,7 @@ Rule 3: what lies outside of all roots costs nothing but the look into a table.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Final
 
@@ -70,13 +70,13 @@ class Paths:
             self._found[key] = self._find(self._heir(key))
         return self._found[key]
 
-    def links_of(self, keys: Iterable[bytes]) -> list[list[Link]]:
-        """All names of files; none for those that are gone.
+    def links_of(self, keys: Iterable[bytes]) -> Iterator[list[Link]]:
+        """All names of each file; none for those that are gone.
 
         Raises:
-            OSError: the file system fails.
+            OSError: the file system fails; at the first file that it fails for.
         """
-        return list(self._executor.map(self._links, keys))
+        return self._executor.map(self._links, keys)
 
     def are_directories(self, keys: Iterable[bytes]) -> list[bool | None]:
         """Whether inodes are directories; None for those that are gone.
@@ -177,7 +177,7 @@ def translate(window: Window, paths: Paths) -> tuple[list[Event], set[bytes]]:
 
 
 def _name_keys(window: Window, paths: Paths) -> None:
-    """Asks for the names of files that changed."""
+    """Asks for the names of files that changed. What was answered before an error is not asked again."""
     keys = list(window.keys)
     for key, links in zip(keys, paths.links_of(keys), strict=True):
         for link in links:
@@ -185,7 +185,7 @@ def _name_keys(window: Window, paths: Paths) -> None:
         if len(links) == 1:
             with paths.memory.lock:
                 paths.memory.files[key] = (links[0].parent, links[0].name)
-    window.keys.clear()
+        del window.keys[key]
 
 
 def _base_or_lost(paths: Paths, parent: bytes, lost: set[bytes]) -> bytes | None:

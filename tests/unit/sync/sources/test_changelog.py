@@ -224,6 +224,31 @@ def test_a_file_system_that_fails_loses_nothing(watched, source):
     assert paths_of(read_all(source, 1.0)[0]) == [b"f"]
 
 
+@pytest.mark.expects_log("trying again and again: .*Stale")
+def test_what_was_answered_before_an_error_is_not_asked_again(watched, source):
+    lustre, names = watched.lustre, (b"f", b"g", b"h")
+    for name in names:
+        lustre.write(b"device/" + name, b"x")
+    read_all(source, 0.1)
+    watched.memory.files.clear()
+    links, asked, broken = lustre.links, [], [lustre.key_at(b"device/h")]
+
+    def fail(key):
+        asked.append(key)
+        if key in broken:
+            broken.remove(key)
+            raise OSError(116, "Stale file handle")
+        return links(key)
+
+    lustre.links = fail
+    watched.log().is_stalled = True
+    for name in names:
+        lustre.truncate(b"device/" + name, 0)
+    watched.log().is_stalled = False
+    assert set(paths_of(read_all(source, 0.5)[0])) == set(names)
+    assert [asked.count(lustre.key_at(b"device/" + name)) for name in names] == [1, 1, 2]
+
+
 def test_an_mdt_that_does_not_answer_cannot_be_used_now(watched, source):
     watched.log().faults.append(ChangelogError(MDT, "busy"))
     with pytest.raises(SourceUnavailableError, match="busy") as caught:

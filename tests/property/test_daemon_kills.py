@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lustack sync run` on a fake Lustre, with a Swift in files: it is killed by SIGKILL, and it is far behind."""
+
+from __future__ import annotations
+
+import pytest
+from tests.filed_backlog import BacklogContract
+from tests.filed_sink import FiledSink
+from tests.filed_site import ACCOUNT, RARELY, FiledSite, KillContract
+from tests.objects import swift_conf
+from tests.unit.sync.sinks.test_rings import swift_dir
+
+from lustack.sync.sinks.protocol import ContainerKey
+
+__all__ = ("swift_conf", "swift_dir")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class LightSite(FiledSite):
+    """Swift is files."""
+
+    def __init__(self, base, swift, options):
+        super().__init__(base, base / "node" / "files", options)
+        self.swift, self.sink = swift, FiledSink(base / "listings")
+
+    def put_container(self, container):
+        self.sink.create(ContainerKey(ACCOUNT, container), 0)
+
+    def rows(self, container):
+        found, marker = {}, ""
+        while page := self.sink.list_rows((ACCOUNT, container), marker, "").rows:
+            found |= {row.name: row.size_bytes for row in page}
+            marker = page[-1].name
+        return found
+
+    def text(self, name):
+        return (
+            f"[sync]\nswift_dir = {self.swift}\ndevices = {self.base}/node\nstate_dir = {self.base}/{name}\n"
+            "policies = gold\n"
+        )
+
+    def database(self, container):
+        return self.sink.path(ACCOUNT, container)
+
+    def environment(self):
+        return {"FILED_SINK": self.sink.directory}
+
+
+class TestKills(KillContract):
+    kills = 3
+
+    @pytest.fixture
+    def site(self, tmp_path, swift_dir):
+        site = LightSite(tmp_path, swift_dir, f"{RARELY}coordination_url = file://{tmp_path}/locks\n")
+        site.make("c", 0, 1)
+        yield site
+        site.close()
+
+
+class TestBacklog(BacklogContract):
+    @pytest.fixture
+    def site(self, tmp_path, swift_dir):
+        site = LightSite(tmp_path, swift_dir, f"{RARELY}memory_bytes = {2**20}\nhash_bytes_per_s = 0\n")
+        yield site
+        site.close()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+class TestLongBacklog(TestBacklog):
+    files = 300_000
+    limit_s = 1800.0
