@@ -6,6 +6,7 @@ Rule 1: what Cinder says is compared with what qemu-img and the database say, ne
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -71,21 +72,24 @@ class Cinder:
         return self.volume(self.api.volumes.create(size_gib, **given))
 
     def snapshot(self, volume, name: str = "s"):
-        made = self.api.volume_snapshots.create(volume.id, name=name)
-        return self._wait(lambda: self.api.volume_snapshots.get(made.id), "available", 120)
+        return self.look(self.api.volume_snapshots.create(volume.id, name=name))
+
+    def look(self, thing, status: str = "available"):
+        """A snapshot, backup or group, once it has a status."""
+        return self._wait(lambda: thing.manager.get(thing.id), status, 120)
 
     def snapshot_and_back(self, volume) -> None:
         """A snapshot can be made of it, and deleted."""
         self.gone(self.snapshot(volume))
         self.check(volume)
 
-    def backup(self, volume):
-        made = self.api.backups.create(volume.id, name="b")
-        return self._wait(lambda: self.api.backups.get(made.id), "available", 120)
+    def backup(self, volume, *, incremental: bool = False):
+        made = self.api.backups.create(volume.id, name="b", incremental=incremental)
+        return self.look(self.api.backups.get(made.id))
 
     def restore(self, backup, volume) -> None:
         self.api.restores.restore(backup.id, volume.id)
-        self._wait(lambda: self.api.backups.get(backup.id), "available", 120)
+        self.look(backup)
         self.volume(volume)
 
     def upload(self, volume, disk_format: str) -> str:
@@ -129,7 +133,8 @@ class Cinder:
         return self.api.volumes.get(volume.id)._info["os-vol-host-attr:host"]
 
     def share_of(self, volume) -> Path:
-        return self.stand.files / self.host_of(volume).partition("#")[2]
+        # The pool of a back end of ours is its share; the stock driver's has the name of the back end.
+        return self.stand.share(self.host_of(volume).partition("#")[2].rpartition("/")[2])
 
     def name_of(self, volume) -> str:
         """Name of a volume's file."""
@@ -148,9 +153,15 @@ class Cinder:
 
     def recorded(self, volume, key: str = "format") -> str | None:
         query = "select value from volume_admin_metadata where volume_id = ? and key = ? and deleted = 0"
-        with sqlite3.connect(self.stand.state / "cinder.db") as database:
-            row = database.execute(query, (volume.id, key)).fetchone()
-        database.close()
+        return self._ask_database(query, volume.id, key)
+
+    def is_cached(self, image_id: str) -> bool:
+        """Whether Cinder keeps a volume to make others of an image."""
+        return self._ask_database("select 1 from image_volume_cache_entries where image_id = ?", image_id) is not None
+
+    def _ask_database(self, query: str, *words: str):
+        with contextlib.closing(sqlite3.connect(self.stand.state / "cinder.db")) as database:
+            row = database.execute(query, words).fetchone()
         return row[0] if row else None
 
     def check(self, volume) -> dict:

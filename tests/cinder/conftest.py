@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from tests.cinder import api, stand
 
-BACKENDS = {"raw": "", "qcow2": "lustre_qcow2_volumes = true\nimage_volume_cache_enabled = true\n"}
+SECURE = "nas_secure_file_operations = true\nnas_secure_file_permissions = true\n"
+BACKENDS = {"raw": "", "qcow2": f"lustre_qcow2_volumes = true\nimage_volume_cache_enabled = true\n{SECURE}"}
 
 
 @pytest.fixture(scope="session")

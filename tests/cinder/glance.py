@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -59,14 +60,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(payload)
 
     def _read(self) -> bytes:
+        return b"".join(self._receive())
+
+    def _receive(self) -> Iterator[bytes]:
+        """What was sent, in parts."""
         if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
+            yield self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return
         while size := int(self.rfile.readline().split(b";")[0], 16):
-            parts.append(self.rfile.read(size))
+            yield self.rfile.read(size)
             self.rfile.readline()
         self.rfile.readline()
-        return b"".join(parts)
 
     @property
     def _words(self) -> list[str]:
@@ -102,9 +106,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         image_id = self._words[2]
-        content = self._read()
-        (self.directory / image_id).write_bytes(content)
-        self.images[image_id] |= {"status": "active", "size": len(content)}
+        size = 0
+        with (self.directory / image_id).open("wb") as file:
+            for part in self._receive():
+                size += len(part)
+                # Most of an image is holes.
+                if part.count(0) == len(part):
+                    file.seek(len(part), os.SEEK_CUR)
+                else:
+                    file.write(part)
+            file.truncate(size)
+        self.images[image_id] |= {"status": "active", "size": size}
         self._answer(204)
 
     def do_PATCH(self) -> None:

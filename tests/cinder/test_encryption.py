@@ -92,6 +92,7 @@ def test_an_encrypted_volume_lives_as_any_other_and_nothing_plain_is_on_the_disk
     cinder.gone(clone, copy)
 
 
+@pytest.mark.long
 def test_an_image_of_an_encrypted_volume_is_encrypted_and_becomes_a_volume_again(cinder: Cinder, encrypted: str):
     volume = cinder.create(1, encrypted)
     guest(cinder, volume, "write -P 0x41 1M 1M")
@@ -107,6 +108,7 @@ def test_an_image_of_an_encrypted_volume_is_encrypted_and_becomes_a_volume_again
     assert not list((cinder.stand.state / "conversion").iterdir())
 
 
+@pytest.mark.long
 def test_an_image_becomes_an_encrypted_volume(cinder: Cinder, encrypted: str):
     plain = cinder.create(1, "raw")
     cinder.write(plain, 0x41, 5)
@@ -119,6 +121,7 @@ def test_an_image_becomes_an_encrypted_volume(cinder: Cinder, encrypted: str):
     assert not list((cinder.stand.state / "conversion").iterdir())
 
 
+@pytest.mark.long
 def test_a_backup_of_an_encrypted_volume_is_refused_and_the_volume_goes_on(cinder: Cinder, encrypted: str):
     volume = cinder.create(1, encrypted)
     guest(cinder, volume, "write -P 0x41 1M 1M")
