@@ -55,12 +55,12 @@ coverage: .venv/.ready-test  ## every line and branch was reached by the quick t
 	@$(TOX) -e coverage </dev/null
 
 test: .venv/.ready-test .venv/.ready-demo .venv/.ready-volumes  ## everything that CI runs; stops at the first failure
-	@for step in lint unit nova cinder coverage functional demo; do \
+	@for step in lint unit nova cinder coverage functional volumes demo; do \
 	    echo "== make $$step"; SECONDS=0; \
 	    $(MAKE) --no-print-directory $$step || { echo "== FAILED: make $$step after $$SECONDS s"; exit 1; }; \
 	    echo "== $$step took $$SECONDS s"; \
 	done; \
-	echo "== passed: lint, unit, nova, cinder, coverage, functional, demo"
+	echo "== passed: lint, unit, nova, cinder, coverage, functional, volumes, demo"
 
 lustre: .venv/.ready-dev  ## the tests on a mounted Lustre, as root: LUSTACK_TEST_LUSTRE=/mnt/point make lustre
 	@$(BIN)/python -m pytest tests/lustre </dev/null
@@ -71,8 +71,9 @@ torture: .venv/.ready-dev  ## kill processes at random under load, for long; the
 soak: .venv/.ready-dev  ## 500 clients for half an hour: no server grows, every answer is right
 	@$(BIN)/python tests/soak/run.py </dev/null
 
-long: .venv/.ready-test  ## tests that take minutes and show little that the rest does not
+long: .venv/.ready-test .venv/.ready-volumes  ## tests that take minutes and show little that the rest does not
 	@$(TOX) -e functional -- -m long tests </dev/null
+	@$(TOX) -e volumes -- -m long tests/cinder tests/unit/cinder </dev/null
 
 test-all: test long torture  ## everything
 
