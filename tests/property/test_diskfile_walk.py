@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,12 +40,18 @@ END = 100
 
 @dataclass(frozen=True)
 class Expected:
-    """An object of the model: its bytes, what PUT said and when (None: a job made it), what POST said and when."""
+    """An object of the model.
+
+    Its bytes, what PUT said and when (None: a job made it), what POST said and when, whether a job wrote to it since,
+    and what it hides: a job has put it before another one of the same name.
+    """
 
     body: bytes
     said: str | None = None
     time: int | None = None
     post: tuple[int, str] | None = None
+    is_changed: bool = False
+    hidden: Expected | None = None
 
     @property
     def visible(self) -> str | None:
@@ -90,7 +97,16 @@ class Walk(RuleBasedStateMachine):
         self.files.put(name, body, time, **{META: said, "Content-Type": content_type})
         if self.newest(name) <= time:
             old = self.model.get(name)
-            self.model[name] = Expected(body, said, time, old.post if old else None)
+            hidden = old.hidden if old else None
+            if hidden and hidden.time is not None and hidden.time < time and not hidden.is_changed:
+                hidden = None
+            self.model[name] = Expected(body, said, time, old.post if old else None, hidden=hidden)
+
+    @precondition(lambda self: any(known.hidden for known in self.model.values()))
+    @rule(data=st.data(), time=st.integers(1, 20))
+    def put_before_what_is_hidden(self, data: st.DataObject, time: int) -> None:
+        names = sorted(name for name, known in self.model.items() if known.hidden)
+        self.put(data.draw(st.sampled_from(names)), time, "file")
 
     @rule(name=st.sampled_from(NAMES))
     def give_up_a_put(self, name: str) -> None:
@@ -119,15 +135,22 @@ class Walk(RuleBasedStateMachine):
     def a_job_writes(self, path: str) -> None:
         here = self.files.directory / path
         name = names.decode(path.encode())
-        if not self.is_possible(here) or (name in self.model and not here.exists()):
+        if not self.is_possible(here) or (here.exists() and not self.is_visible(path)):
             return
+        old = self.model.get(name)
+        if old and not here.exists() and (old.hidden or names.encode(name) != path.encode()):
+            return
+        is_hiding = bool(old) and not here.exists()
         self.jobs += 1
         body = f"job {self.jobs}".encode()
         here.parent.mkdir(parents=True, exist_ok=True)
         os.utime(here) if here.exists() else here.touch()
         here.write_bytes(body)
         self.note_twins()
-        self.model[name] = replace(self.model[name], body=body) if name in self.model else Expected(body)
+        if old and not is_hiding:
+            self.model[name] = replace(old, body=body, is_changed=True)
+        else:
+            self.model[name] = Expected(body, hidden=old)
 
     @rule(path=st.sampled_from(DIRECTORIES))
     def a_job_makes_a_directory(self, path: str) -> None:
@@ -141,9 +164,17 @@ class Walk(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_job_removes(self, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(self.objects()))
-        self.jobs += 1
-        (self.files.directory / path).unlink()
-        del self.model[names.decode(os.fsencode(path))]
+        self.remove(path)
+
+    @rule(path=st.sampled_from(("a/b", "a/b/c")), time=st.integers(1, 20))
+    def a_job_hides_an_object(self, path: str, time: int) -> None:
+        """It was written at its twin's place, because of a file that the job removes."""
+        self.put("a", time, "file")
+        self.put(path, time, "file")
+        for above in Path(path).parents:
+            if (self.files.directory / above).is_file():
+                self.remove(str(above))
+        self.a_job_writes(path)
 
     @precondition(lambda self: self.objects())
     @rule(data=st.data(), onto=st.sampled_from(PATHS), copy=st.booleans())
@@ -153,16 +184,40 @@ class Walk(RuleBasedStateMachine):
         old, new = (names.decode(os.fsencode(each)) for each in (path, onto))
         if source == here or not self.is_possible(here) or (new in self.model and not here.exists()):
             return
+        if not self.is_visible(path) or (here.exists() and not self.is_visible(onto)):
+            return
         self.jobs += 1
         here.parent.mkdir(parents=True, exist_ok=True)
         here.unlink(missing_ok=True)
         if copy:
             subprocess.run(["cp", "-a", source, here], check=True)
-            self.model[new] = Expected(self.model[old].body)
+            self.model[new] = Expected(self.model[old].body, hidden=self.hidden(new))
         else:
             source.rename(here)
-            self.model[new] = self.model.pop(old)
+            moved = replace(self.model[old], hidden=self.hidden(new))
+            self.reveal(old)
+            self.model[new] = moved
         self.note_twins()
+
+    def remove(self, path: str) -> None:
+        if self.is_visible(path):
+            self.jobs += 1
+            (self.files.directory / path).unlink()
+            self.reveal(names.decode(os.fsencode(path)))
+
+    def hidden(self, name: str) -> Expected | None:
+        return self.model[name].hidden if name in self.model else None
+
+    def reveal(self, name: str) -> None:
+        """What counted has gone; what it hid shows."""
+        hidden = self.model.pop(name).hidden
+        if hidden is not None:
+            self.model[name] = hidden
+
+    def is_visible(self, path: str) -> bool:
+        """Whether the file at a path is what its name shows."""
+        place = self.place(names.decode(os.fsencode(path)))
+        return place is not None and place.endswith(b"a/c/" + os.fsencode(path))
 
     def is_possible(self, here: Path) -> bool:
         """Whether a file can be there: nothing above it is one, and it is no directory."""
@@ -202,8 +257,12 @@ class Walk(RuleBasedStateMachine):
         assert len(set(places)) == len(places)
 
     @invariant()
-    def every_file_is_an_object(self) -> None:
-        assert {names.decode(os.fsencode(path)) for path in self.objects()} <= set(self.model)
+    def every_file_is_an_object_or_hidden_by_one(self) -> None:
+        for name, count in Counter(names.decode(os.fsencode(path)) for path in self.objects()).items():
+            expected, known = self.model.get(name), 0
+            while expected is not None:
+                expected, known = expected.hidden, known + 1
+            assert count <= known, name
         assert self.files.temporary_files() == []
 
 
