@@ -6,9 +6,11 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# The interpreter for the virtual environment, the directory that `make run` serves, where `make install` puts it.
+# The interpreter for the virtual environment, the directory that `make run` serves, that of `make openstack`, where
+# `make install` puts it.
 PYTHON ?= python3
 DIR ?= ./lustack-data
+STAND ?= /var/tmp/lustack-openstack
 PREFIX ?= /usr/local
 export PYTHON
 
@@ -16,10 +18,10 @@ BIN := .venv/bin
 TOX := $(BIN)/tox run --quiet
 SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
 
-.PHONY: help lustre run demo test test-all lint unit nova cinder functional volumes coverage upstream long soak torture dev install clean
+.PHONY: help lustre run demo test test-all lint unit nova cinder functional volumes openstack test-openstack coverage upstream long soak torture dev install clean
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 .venv/.ready-%: $(SETUP)
 	@tools/bootstrap.sh $*
@@ -50,6 +52,13 @@ volumes: .venv/.ready-volumes  ## the driver of volumes in a real Cinder
 
 upstream: .venv/.ready-test  ## the patches for Cinder, os-brick and Nova, on their releases and with their tests
 	@$(TOX) -e upstream </dev/null
+
+openstack: .venv/.ready-openstack  ## run a whole OpenStack with guests to try volumes with (elsewhere: STAND=...)
+	@$(TOX) -e openstack --notest </dev/null
+	@exec .tox/openstack/bin/python tests/openstack/run.py $(STAND) </dev/null
+
+test-openstack: .venv/.ready-openstack  ## volumes and guests in a whole OpenStack: a quarter of an hour, as root
+	@$(TOX) -e openstack </dev/null
 
 coverage: .venv/.ready-test  ## every line and branch was reached by the quick tests
 	@$(TOX) -e coverage </dev/null

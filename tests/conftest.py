@@ -38,7 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # What needs a service has an environment of its own (tox -e cinder, nova); elsewhere it is not collected.
-SERVICES = {"cinder": "cinder", "nova": "nova", "unit/brick": "os_brick", "unit/cinder": "cinder", "unit/nova": "nova"}
+SERVICES = {
+    "cinder": "cinder",
+    "nova": "nova",
+    "openstack": "keystone",
+    "unit/brick": "os_brick",
+    "unit/cinder": "cinder",
+    "unit/nova": "nova",
+}
 
 
 def is_installed(service: str) -> bool:

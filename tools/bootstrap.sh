@@ -3,11 +3,11 @@
 #
 # Make this machine ready for one purpose: system packages, virtual environment, Python packages.
 #
-#   tools/bootstrap.sh run|demo|test|volumes|dev|install
+#   tools/bootstrap.sh run|demo|test|volumes|openstack|dev|install
 #
 #   run    what `lustack serve` needs              demo   and the clients of the demonstration
 #   test   what tox needs to do the rest           dev    and the tests and checkers themselves
-#   volumes   what tox needs for the tests of volumes
+#   volumes   what tox needs for the tests of volumes; openstack: and for those with guests
 #   install   as run, but a copy that does not need this directory any more
 #
 # Asks nothing, reads nothing from standard input, may be run again at any time. Leaves .venv/.ready-PURPOSE.
@@ -16,7 +16,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
-purpose=${1:?which purpose: run, demo, test, volumes, dev or install}
+purpose=${1:?which purpose: run, demo, test, volumes, openstack, dev or install}
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 case $purpose in
@@ -24,6 +24,7 @@ case $purpose in
     demo) profiles=(run demo) install=(--editable '.[server]' --group clients) ;;
     test) profiles=(run demo test) install=(--group tox) ;;
     volumes) profiles=(test volumes) install=(--group tox) ;;
+    openstack) profiles=(test volumes openstack) install=(--group tox) ;;
     dev) profiles=(run demo test) install=(--editable '.[server]' --group test --group lint --group tox) ;;
     install) profiles=(run) install=(--upgrade '.[server]') ;;
     *) echo "$0: unknown purpose $purpose" >&2; exit 2 ;;
