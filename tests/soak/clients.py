@@ -176,10 +176,15 @@ async def behave(run: Run, number: int) -> None:
     names = list(TEMPERS)
     temper = names[number % len(names)]
     act, pause_s = TEMPERS[temper]
-    while not run.is_over:
-        await act(run, number, pause_s)
-        run.done[temper] += 1
-        await asyncio.sleep(random.random() * PAUSE_S * 10)
+    try:
+        while not run.is_over:
+            await act(run, number, pause_s)
+            run.done[temper] += 1
+            await asyncio.sleep(random.random() * PAUSE_S * 10)
+    except BaseException:
+        # Before Python 3.12 wait_for may swallow the cancellation of a client: the others end by this.
+        run.is_over = True
+        raise
 
 
 async def serve_all(run: Run, clients: int, until: Callable[[], Awaitable[None]]) -> None:

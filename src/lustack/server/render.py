@@ -163,6 +163,9 @@ def _cache(host: Host, assigned: Assigned) -> Mapping[str, str]:
         # and were told that they were not logged in (measured: `make soak`).
         "memcache_max_connections": "100",
         "pool_timeout": "10",
+        # Who gets no answer within two seconds (the default) counts as not logged in: on a machine with too much to do
+        # the proxy itself may be that late (measured: `make soak` beside other work).
+        "io_timeout": "20",
         # There is one, which is started again at once when it dies.
         "error_suppression_interval": "0",
     }
