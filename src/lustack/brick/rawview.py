@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import shlex
@@ -91,8 +92,8 @@ def open_view(image: str, root_helper: str = "") -> RawView:
         command = [*_find_program(root_helper), image, path]
         keeper = subprocess.Popen(command, stdin=far_end, stdout=subprocess.DEVNULL, stderr=messages)
     view = RawView(path, image, keeper, open(writing, "wb", buffering=0), messages)  # noqa: SIM115 - closed with the view
-    _wait_until(lambda: keeper.poll() is not None or _is_mounted(path), OPEN_LIMIT_S)
-    if keeper.poll() is not None or not _is_mounted(path):
+    _wait_until(lambda: keeper.poll() is not None or _is_shown(path), OPEN_LIMIT_S)
+    if keeper.poll() is not None or not _is_shown(path):
         view.close()  # says why it ended
         raise RawViewError(image, f"{DAEMON} did not show it within {OPEN_LIMIT_S:g} s")
     return view
@@ -132,10 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A signal for the whole group of the service must not end this before the image is flushed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    owner = os.stat(path)
     command = [*_WITH_PARENT, *render_command(image, path)]
     daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    while daemon.poll() is None and not _has_input_ended():
-        pass
+    _wait_until(lambda: daemon.poll() is not None or _is_mounted(path), OPEN_LIMIT_S)
+    if daemon.poll() is None and owner.st_uid != os.geteuid():
+        os.chown(path, owner.st_uid, owner.st_gid)  # root shows it to the service
+    _wait_until(lambda: daemon.poll() is not None or _has_input_ended(), math.inf)
     if daemon.poll() is None:
         daemon.terminate()
         code = 0 if daemon.wait() in {0, -signal.SIGTERM} else 1
@@ -183,6 +187,11 @@ def _has_input_ended() -> bool:
 def _is_mounted(path: str) -> bool:
     with open("/proc/self/mounts") as lines:
         return any(line.split(" ", 2)[1] == path for line in lines)
+
+
+def _is_shown(path: str) -> bool:
+    """Whether a view is there and this process may use it."""
+    return _is_mounted(path) and os.stat(path).st_uid == os.geteuid()
 
 
 def _wait_until(is_done: Callable[[], bool], limit_s: float) -> bool:

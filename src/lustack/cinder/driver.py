@@ -153,23 +153,38 @@ class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDri
     @coordination.synchronized(_LOCK)
     def delete_volume(self, volume: Any) -> None:
         """Remove all files of a volume, recorded or not."""
-        if not volume.provider_location and not self._locate(volume):
-            return
-        self._ensure_share_mounted(volume.provider_location)
-        directory = self._get_mount_point_for_share(volume.provider_location)
-        names = self._list_own_files(directory, volume.name)
-        # The record goes last: as long as it is there, it says what was what.
-        ordered = sorted(names, key=lambda name: name.endswith(".info"))
-        self._images.remove([os.path.join(directory, name) for name in ordered])
+        for share in self._find_places(volume):
+            self._ensure_share_mounted(share)
+            directory = self._get_mount_point_for_share(share)
+            names = self._list_own_files(directory, volume.name)
+            # The record goes last: as long as it is there, it says what was what.
+            ordered = sorted(names, key=lambda name: name.endswith(".info"))
+            self._images.remove([os.path.join(directory, name) for name in ordered])
 
-    def _locate(self, volume: Any) -> bool:
-        """Find the share of a volume whose making was cut off before Cinder learned of it; whether there is one."""
-        try:
-            volume.provider_location = self._find_share(volume)
-        except UnknownShareError as error:
-            LOG.warning("Volume %s was never made: nothing to remove (%s)", volume.id, error)
-            return False
-        return True
+    def _find_places(self, volume: Any) -> list[str]:
+        """The shares where files of a volume may lie: where it is recorded, and that of its pool.
+
+        They differ when its making was cut off. Nothing is recorded then, or, of the copy that a migration makes, where
+        the original lies.
+
+        Raises:
+            UnknownShareError: it is recorded, and neither is configured.
+        """
+        places: list[str] = []
+        problem: UnknownShareError | None = None
+        for find_share in (self._find_recorded, self._find_share):
+            try:
+                places.append(find_share(volume))
+            except UnknownShareError as error:
+                problem = problem or error
+        if problem is not None and not places:
+            if volume.provider_location:
+                raise problem
+            LOG.warning("Volume %s was never made: nothing to remove", volume.id)
+        return sorted(set(places))
+
+    def _find_recorded(self, volume: Any) -> str:
+        return self._find_configured(volume.provider_location or "nowhere").address
 
     @translated
     @coordination.synchronized(_LOCK)

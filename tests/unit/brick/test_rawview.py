@@ -82,6 +82,21 @@ def test_the_daemon_ends_with_its_keeper_however_that_ends(tmp_path: Path):
     rawview._remove_place(view.path)
 
 
+@needs_root
+def test_a_view_belongs_to_who_asked_for_it(tmp_path: Path):
+    image, path = make(tmp_path / "image"), tmp_path / "disk"
+    path.touch()
+    os.chown(path, 65534, 65534)
+    command = [sys.executable, "-m", "lustack.brick.rawview", image, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as keeper:
+        end_s = time.monotonic() + 30
+        while not (rawview._is_mounted(str(path)) and path.stat().st_size == 64 << 20 and path.stat().st_uid == 65534):
+            assert time.monotonic() < end_s
+            time.sleep(0.02)
+        keeper.stdin.close()
+        assert keeper.wait() == 0
+
+
 def test_what_is_no_image_is_not_shown_and_the_reason_is_said(tmp_path: Path):
     (tmp_path / "image").write_text("no qcow2")
     with pytest.raises(RawViewError, match="not in qcow2 format"):

@@ -69,12 +69,21 @@ def test_a_volume_that_was_never_made_is_deleted(stage: Bench):
     stage.driver.delete_volume(Volume(provider_location=None, host="here@lustre#scratch/elsewhere"))
 
 
-def test_what_was_being_made_when_the_service_was_killed_goes_with_its_volume(stage: Bench):
+# Cinder learns where a volume lies from what the driver returns; a copy that a migration makes begins as its original.
+@pytest.mark.parametrize("recorded", [None, "10.0.0.9@tcp:/other/volumes"])
+def test_what_was_being_made_when_the_service_was_killed_goes_with_its_volume(stage: Bench, recorded: str | None):
     stage.set_up()
     volume = stage.create()
-    volume.provider_location = None  # Cinder learns it from what the driver returns
+    volume.provider_location = recorded
     stage.driver.delete_volume(volume)
     assert stage.names() == []
+
+
+def test_a_volume_on_a_share_that_is_not_configured_is_not_forgotten(stage: Bench):
+    stage.set_up()
+    volume = Volume(provider_location="10.0.0.9@tcp:/other/volumes", host="here@lustre#other/volumes")
+    with pytest.raises(exception.VolumeDriverException, match="not configured"):
+        stage.driver.delete_volume(volume)
 
 
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
