@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kills a service of the stand at an exact step: before, during or after the n-th command that changes something.
+
+The services find programs of ours before the system's. Each counts itself, and when its turn has come it kills.
+
+Rule 1: nothing depends on time: the same number and moment kill at the same step.
+Rule 2: what the service had started lives on when only the service is killed (`during`, `before`, `after`), as after
+    kill -9 or out of memory; it dies, too, with the whole group (`together`), as systemd does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from tests.cinder.stand import Stand, wait_for, write_program
+
+MOMENTS = ("before", "during", "together", "after")
+CHANGING = ("chmod", "cp", "dd", "fallocate", "mv", "qemu-img", "rm", "truncate")
+
+GATE = """#!/bin/bash
+# Counts this command, and kills the service when its turn has come.
+real={real}
+[ -e {root}/gate ] || exec "$real" "$@"
+exec 9>>{root}/gate.log
+flock 9
+echo "${{0##*/}} $*" >&9
+count=$(wc -l <{root}/gate.log)
+exec 9>&-
+read -r at moment pids <{root}/gate
+[ "$count" = "$at" ] || exec "$real" "$@"
+rm {root}/gate
+case $moment in
+    before) kill -9 $pids ;;
+    during) "$real" "$@" <&0 & child=$!; kill -9 $pids; wait $child ;;
+    together) "$real" "$@" <&0 & sleep 0.02; kill -9 -- -"${{pids%% *}}" ;;
+    after) "$real" "$@"; kill -9 $pids ;;
+esac
+"""
+
+
+def find_group(leader: int) -> list[int]:
+    """The service's own processes: the leader, and those that it forked and that are the same program still."""
+    command = Path(f"/proc/{leader}/cmdline").read_bytes()
+    found = [leader]
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == leader and (path / "cmdline").read_bytes() == command:
+                found.append(int(path.name))
+    return found
+
+
+class Killer:
+    """Kills services of a stand."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand = stand
+        self.gate, self.log = stand.root / "gate", stand.root / "gate.log"
+        rest = stand.environment["PATH"].partition(":")[2]  # behind the stand's own
+        for name in CHANGING:
+            real = shutil.which(name, path=rest)
+            assert real, f"{name} is not installed"
+            program = stand.root / "bin" / name
+            if not program.exists():
+                write_program(program, GATE.format(real=real, root=stand.root))
+
+    def arm(self, service: str, at: int = 0, moment: str = "before") -> None:
+        """From now on count commands; at the n-th one (from 1; 0: never) kill."""
+        self.log.unlink(missing_ok=True)
+        pids = find_group(self.stand.processes[service].pid)
+        self.gate.write_text(f"{at} {moment} {' '.join(map(str, pids))}\n")
+
+    def count(self) -> int:
+        """How many commands there were; counting ends."""
+        self.gate.unlink(missing_ok=True)
+        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+    def has_killed(self, service: str) -> bool:
+        return self.stand.processes[service].poll() is not None
+
+    def kill(self, service: str) -> None:
+        """Kill it now, by itself."""
+        for pid in find_group(self.stand.processes[service].pid):
+            os.kill(pid, signal.SIGKILL)
+
+    def restart(self, service: str) -> None:
+        """Start a service that was killed again, when all of it is gone."""
+        self.gate.unlink(missing_ok=True)
+        process = self.stand.processes.pop(service)
+        process.wait(30)
+        before = self.stand.log(service).count("Driver post RPC initialization completed successfully")
+        self.stand.start(service)
+
+        def is_up() -> bool:
+            self.stand.check()
+            text = self.stand.log(service)
+            return text.count("Driver post RPC initialization completed successfully") >= before + len(self.backends())
+
+        if service == "volume":
+            wait_for(is_up, "all back ends are initialized again")
+        time.sleep(0.5)
+
+    def backends(self) -> list[str]:
+        for line in (self.stand.etc / "cinder.conf").read_text().splitlines():
+            if line.startswith("enabled_backends"):
+                return line.partition("=")[2].split(",")
+        raise AssertionError("no back ends")

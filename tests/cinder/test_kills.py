@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cinder-volume or cinder-backup is killed at some step of each long operation, and started again.
+
+Afterwards every volume reads what a guest wrote, or is in an error state that `doc/volumes.md`, section 7, heals; when
+all is deleted, no file is left.
+
+Rule 1: each case runs its operation once to count its steps, then again with a kill at one of them; which, and at which
+    moment, comes from the name of the case and a fixed seed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from cinderclient import exceptions
+from tests.cinder.api import Cinder
+from tests.cinder.killing import MOMENTS, Killer
+from tests.cinder.stand import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+SEEDS = range(8)
+QUICK = {("delete snapshot", 0), ("clone", 0)}
+# What the volume holds: pattern and MiB.
+HELD = ((0x41, 0), (0x42, 30), (0x43, 700))
+
+
+@dataclass
+class Case:
+    """A volume, and what an operation works on.
+
+    Attributes:
+        volume: the one whose bytes must stay.
+        made: what the operation makes, as the API names it.
+    """
+
+    cinder: Cinder
+    kind: str
+    volume: Any = None
+    snapshot: Any = None
+    image_id: str = ""
+    made: list[Any] = field(default_factory=list)
+
+    def set_up(self) -> None:
+        self.volume = self.cinder.create(1, self.kind)
+        self.cinder.write(self.volume, 0x41, 0)
+        self.cinder.write(self.volume, 0x42, 30, 16)
+        self.snapshot = self.cinder.snapshot(self.volume, "kept")
+        self.cinder.write(self.volume, 0x43, 700)
+
+    @property
+    def api(self) -> Any:
+        return self.cinder.api
+
+    @property
+    def other_type(self) -> str:
+        return f"{self.kind}-{'qcow2' if self.kind == 'raw' else 'raw'}"
+
+
+# The operations: each sends its request, and says by what it is known to be over.
+
+
+def snapshot(case: Case) -> None:
+    case.made.append(case.api.volume_snapshots.create(case.volume.id, name="cut"))
+
+
+def delete_snapshot(case: Case) -> None:
+    case.api.volume_snapshots.delete(case.snapshot)
+    case.made.append(case.snapshot)
+
+
+def clone(case: Case) -> None:
+    case.made.append(case.api.volumes.create(2, source_volid=case.volume.id, volume_type=case.kind))
+
+
+def from_snapshot(case: Case) -> None:
+    case.made.append(case.api.volumes.create(2, snapshot_id=case.snapshot.id, volume_type=case.other_type))
+
+
+def image(case: Case) -> None:
+    case.image_id = case.image_id or case.cinder.upload(case.volume, "qcow2")
+    case.made.append(case.api.volumes.create(2, imageRef=case.image_id, volume_type=case.kind))
+
+
+def upload(case: Case) -> None:
+    case.api.volumes.upload_to_image(case.volume, False, "image", "bare", "qcow2", "private", False)
+
+
+def extend(case: Case) -> None:
+    case.api.volumes.extend(case.volume, case.api.volumes.get(case.volume.id).size + 1)
+
+
+def revert(case: Case) -> None:
+    case.api.volumes.revert_to_snapshot(case.volume, case.snapshot)
+
+
+def migrate(case: Case) -> None:
+    case.api.volume_snapshots.delete(case.snapshot)
+    wait_for(lambda: not exists(case.api.volume_snapshots, case.snapshot), "the snapshot is gone")
+    case.snapshot = None
+    case.api.volumes.retype(case.volume, "qcow2" if case.kind == "raw" else "raw", "on-demand")
+
+
+OPERATIONS = {
+    "snapshot": snapshot,
+    "delete snapshot": delete_snapshot,
+    "clone": clone,
+    "from snapshot": from_snapshot,
+    "image": image,
+    "upload": upload,
+    "extend": extend,
+    "revert": revert,
+    "migrate": migrate,
+}
+BUSY = ("creating", "deleting", "downloading", "uploading", "extending", "reverting", "retyping", "migrating")
+
+
+def exists(manager: Any, thing: Any) -> bool:
+    try:
+        manager.get(thing.id)
+    except exceptions.NotFound:
+        return False
+    return True
+
+
+def find(case: Case) -> list[Any]:
+    """The volume and what the operation makes, as they are now."""
+    return [thing.manager.get(thing.id) for thing in (case.volume, *case.made) if exists(thing.manager, thing)]
+
+
+def is_at_rest(case: Case) -> bool:
+    found = find(case)
+    is_moving = any(getattr(thing, "migration_status", None) not in {None, "success", "error"} for thing in found)
+    return not is_moving and all(thing.status not in BUSY for thing in found)
+
+
+# Section 7 of doc/volumes.md.
+
+
+def heal(case: Case) -> None:
+    """What an administrator does to what is not `available`."""
+    for thing in find(case):
+        if thing.manager is case.api.volume_snapshots:
+            heal_snapshot(case, thing)
+        elif thing.id == case.volume.id:
+            heal_volume(case, thing)
+        elif thing.status != "available":
+            thing.manager.reset_state(thing, "error")
+            case.cinder.gone(thing)
+    leave_behind(case)
+
+
+def heal_snapshot(case: Case, thing: Any) -> None:
+    if thing.status != "available":
+        case.api.volume_snapshots.reset_state(thing, "error")
+    case.cinder.gone(thing)
+
+
+def heal_volume(case: Case, thing: Any) -> None:
+    if thing.migration_status not in {None, "success"}:
+        case.api.volumes.reset_state(thing, thing.status, migration_status="none")
+    if thing.status != "available":
+        was = thing.status
+        case.api.volumes.reset_state(thing, "available")
+        if was == "extending":
+            case.api.volumes.extend(thing, thing.size + 1)
+        if was == "reverting":
+            case.api.volume_snapshots.reset_state(case.snapshot, "available")
+            case.api.volumes.revert_to_snapshot(thing, case.snapshot)
+    case.cinder.volume(case.volume)
+
+
+def leave_behind(case: Case) -> None:
+    """Copies that a migration did not finish are volumes of their own until they are deleted."""
+    for thing in case.api.volumes.list(search_opts={"all_tenants": 1}):
+        if (thing.migration_status or "").startswith(("target:", "deleting")):
+            case.api.volumes.reset_state(thing, "error", migration_status="none")
+            case.cinder.gone(thing)
+
+
+def verify(case: Case, *, is_reverted: bool) -> None:
+    """Nothing is lost, everything works, and nothing is left over in the end."""
+    cinder = case.cinder
+    for pattern, offset in HELD[: 2 if is_reverted else 3]:
+        cinder.holds(case.volume, (pattern, offset))
+    cinder.check(case.volume)
+    connector = {"host": "nova", "ip": "127.0.0.1", "initiator": None}
+    case.api.volumes.initialize_connection(case.volume, connector)
+    case.api.volumes.terminate_connection(case.volume, connector)
+    for thing in find(case):
+        if thing.id != case.volume.id and thing.manager is case.api.volumes:
+            cinder.check(thing)
+            cinder.gone(thing)
+    if case.snapshot and exists(case.api.volume_snapshots, case.snapshot):
+        cinder.gone(case.snapshot)
+    cinder.snapshot_and_back(case.volume)
+    for pattern, offset in HELD[: 2 if is_reverted else 3]:
+        cinder.holds(case.volume, (pattern, offset))
+    cinder.gone(case.volume)
+
+
+@pytest.fixture(scope="module")
+def killer(cinder: Cinder) -> Iterator[Killer]:
+    killer = Killer(cinder.stand)
+    yield killer
+    killer.count()
+
+
+def files(cinder: Cinder) -> set[str]:
+    shares = [cinder.stand.share(name) for name in ("raw", "qcow2")]
+    return {f"{share.name}/{path.name}" for share in shares for path in share.iterdir()} | {
+        path.name for path in (cinder.stand.state / "conversion").iterdir()
+    }
+
+
+def rehearse(case: Case, killer: Killer, operation: Any) -> int:
+    """How many steps an operation has; it is undone."""
+    case.set_up()
+    case.image_id = case.image_id or (case.cinder.upload(case.volume, "qcow2") if operation is image else "")
+    killer.arm("volume")
+    operation(case)
+    wait_for(lambda: is_at_rest(case), "the rehearsal is over", 180)
+    steps = killer.count()
+    heal(case)
+    verify(case, is_reverted=operation is revert)
+    case.made.clear()
+    return steps
+
+
+def choose_cases() -> list[Any]:
+    """Each operation with each seed, raw and qcow2 in turn; most are `long`."""
+    cases = [(name, seed) for name in OPERATIONS for seed in SEEDS]
+    return [
+        pytest.param(name, seed, ("raw", "qcow2")[seed % 2], marks=() if (name, seed) in QUICK else pytest.mark.long)
+        for name, seed in cases
+    ]
+
+
+@pytest.mark.parametrize(("name", "seed", "kind"), choose_cases())
+def test_nothing_is_lost_when_the_volume_service_is_killed(
+    cinder: Cinder, killer: Killer, name: str, seed: int, kind: str
+):
+    before = files(cinder)
+    case, operation = Case(cinder, kind), OPERATIONS[name]
+    choose = random.Random(f"{name}-{seed}-{kind}")
+    steps = rehearse(case, killer, operation)
+    assert steps > 0
+    case.set_up()
+    at, moment = choose.randrange(steps) + 1, choose.choice(MOMENTS)
+    print(f"{name} {kind}: killed {moment} step {at} of {steps}")
+    killer.arm("volume", at, moment)
+    operation(case)
+    wait_for(lambda: killer.has_killed("volume") or is_at_rest(case), "it is killed", 180)
+    if killer.has_killed("volume"):
+        killer.restart("volume")
+    heal(case)
+    verify(case, is_reverted=operation is revert)
+    assert files(cinder) <= before
+
+
+def chunks(cinder: Cinder) -> list[str]:
+    return [path.name for path in cinder.stand.share("backups").rglob("*") if path.is_file()]
+
+
+def views() -> list[str]:
+    with open("/proc/self/mounts") as lines:
+        return [line for line in lines if "/lustack-raw-" in line]
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 6))])
+def test_nothing_is_lost_when_the_backup_service_is_killed(cinder: Cinder, killer: Killer, seed: int):
+    kind, choose = ("qcow2", "raw")[seed % 2], random.Random(seed)
+    before = files(cinder)
+    case = Case(cinder, kind)
+    case.set_up()
+    count = choose.randrange(1, 12)
+    cut = case.api.backups.create(case.volume.id, name="cut")
+    wait_for(lambda: len(chunks(cinder)) >= count, f"{count} chunks are written")
+    killer.kill("backup")
+    killer.restart("backup")
+    wait_for(lambda: case.api.backups.get(cut.id).status == "error", "the backup is in error")
+    cinder.volume(case.volume)
+    cinder.gone(case.api.backups.get(cut.id))
+    assert chunks(cinder) == []
+    whole = cinder.backup(case.volume)
+    target = cinder.create(1, kind)
+    path = cinder.active_path(target)
+    empty = path.stat().st_blocks
+    case.api.restores.restore(whole.id, target.id)
+    limit = empty + choose.randrange(1, 8 << 11)  # half of the data at most
+    wait_for(lambda: path.stat().st_blocks >= limit, f"{limit} blocks are restored")
+    killer.kill("backup")
+    killer.restart("backup")
+    wait_for(lambda: case.api.volumes.get(target.id).status == "error_restoring", "the volume is in error")
+    assert case.api.backups.get(whole.id).status == "available"
+    case.api.volumes.reset_state(target, "available")
+    cinder.restore(case.api.backups.get(whole.id), target)
+    for each in (case.volume, target):
+        cinder.check(each)
+        cinder.holds(each, *HELD)
+    assert views() == []
+    cinder.gone(case.snapshot, target, case.volume, case.api.backups.get(whole.id))
+    assert files(cinder) <= before
+    assert chunks(cinder) == []
