@@ -30,7 +30,7 @@ export OS_VOLUME_API_VERSION=3.71 OS_COMPUTE_API_VERSION=2.95 PYTHONWARNINGS=ign
 
 def connect(site: Site, project: str) -> openstack.connection.Connection:
     """A client of everything, as `admin`."""
-    return openstack.connect(
+    cloud = openstack.connect(
         auth_url=f"{site.url('keystone')}/v3",
         username="admin",
         password=PASSWORD,
@@ -44,6 +44,9 @@ def connect(site: Site, project: str) -> openstack.connection.Connection:
         load_yaml_config=False,
         load_envvars=False,
     )
+    # A connection for each request, so that none is kept open from one test to the next.
+    cloud.session.additional_headers["Connection"] = "close"
+    return cloud
 
 
 def fill(site: Site) -> tuple[str, str]:

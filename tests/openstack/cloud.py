@@ -39,9 +39,13 @@ class Cloud:
         self.flavor = self.servers.find_flavor(FLAVOR) or self.servers.create_flavor(
             name=FLAVOR, ram=128, vcpus=1, disk=1
         )
-        self.image = self.connection.image.find_image(IMAGE) or self.connection.create_image(
-            IMAGE, filename=str(stand.image), disk_format="qcow2", container_format="bare", wait=True
-        )
+        self.image = self.connection.image.find_image(IMAGE) or self._upload(stand.image)
+
+    def _upload(self, path: Path):
+        with path.open("rb") as file:
+            return self.connection.image.create_image(
+                IMAGE, data=file, disk_format="qcow2", container_format="bare", wait=True
+            )
 
     def close(self) -> None:
         self.connection.close()

@@ -40,6 +40,13 @@ def find_closed(directory: Path) -> Path | None:
     return None
 
 
+def stop_once(number: int, frame: object) -> None:
+    """End the program; asked again, go on clearing up."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     root = Path(sys.argv[1]).resolve()
     if os.geteuid() != 0:
@@ -52,7 +59,8 @@ def main() -> int:
         return 2
     started_s = time.monotonic()
     root.mkdir(mode=0o755)  # fails when it is there: everything below is removed in the end
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, stop_once)
     try:
         with stand.running(root) as running:
             cloud.Cloud(running).close()
