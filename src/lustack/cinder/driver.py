@@ -87,6 +87,8 @@ class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDri
         """
         super().do_setup(context)
         self._check_programs()
+        # Shares are tried as who will use them.
+        self._execute_as_root = self.configuration.nas_secure_file_operations != "true"
         self._ensure_shares_mounted()
         if not self._mounted_shares:
             where = f"[{self.configuration.config_group}] {name_option(self.configuration)}"
@@ -104,7 +106,9 @@ class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDri
         for option in ("nas_secure_file_operations", "nas_secure_file_permissions"):
             value = getattr(self.configuration, option)
             decided[option] = self._determine_nas_security_option_setting(value, point, is_new_cinder_install) == "true"
-        self._execute_as_root = not decided["nas_secure_file_operations"]
+        if self._execute_as_root == decided["nas_secure_file_operations"]:
+            self._execute_as_root = not self._execute_as_root
+            self._answered_s.clear()  # shares are tried anew
         self._secure_permissions = decided["nas_secure_file_permissions"]
         LOG.info(
             "Files are used as %s, by %s",

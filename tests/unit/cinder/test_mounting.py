@@ -172,3 +172,22 @@ def test_a_missing_program_is_named_with_its_package(
     monkeypatch.setattr("shutil.which", lambda name, path=None: None if name == program else name)
     with pytest.raises(exception.VolumeDriverException, match=f"{program} is not installed"):
         stage.set_up()
+
+
+@pytest.mark.parametrize(("operations", "who"), [("true", [False]), ("false", [True]), ("auto", [True, False])])
+def test_a_share_is_tried_as_who_will_use_it(
+    tmp_path: Path, coordinated: None, programs: Path, operations: str, who: list[bool]
+):
+    stage = Bench(tmp_path, nas_secure_file_operations=operations)
+    stage.driver._is_voldb_empty_at_startup = True  # so that `auto` comes to mean true
+    run, tried = stage.driver._runner.run, []
+
+    def watching(command, *, as_root=False, **options):
+        if "create" in command:
+            tried.append(as_root)
+        return run(command, as_root=as_root, **options)
+
+    stage.driver._runner.run = watching
+    stage.set_up()
+    stage.driver._update_volume_stats()
+    assert tried == who
