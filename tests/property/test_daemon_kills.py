@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from tests.filed_backlog import BacklogContract
 from tests.filed_sink import FiledSink
@@ -69,5 +71,5 @@ class TestBacklog(BacklogContract):
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 class TestLongBacklog(TestBacklog):
-    files = 300_000
+    files = int(os.environ.get("LUSTACK_BACKLOG_FILES", "300000"))
     limit_s = 1800.0
