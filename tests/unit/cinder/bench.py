@@ -187,12 +187,18 @@ class Bench:
         self._io(volume, f"write -P {pattern} {offset_mib}M 64k")
 
     def reads(self, volume: Volume, pattern: int, offset_mib: int) -> bool:
-        return "verification failed" not in self._io(volume, f"read -P {pattern} {offset_mib}M 64k")
+        return self.reads_all(volume, (pattern, offset_mib))
 
-    def _io(self, volume: Volume, command: str) -> str:
+    def reads_all(self, volume: Volume, *expected: tuple[int, int]) -> bool:
+        """Whether a guest reads these patterns at these MiB."""
+        commands = [f"read -P {pattern} {offset_mib}M 64k" for pattern, offset_mib in expected]
+        return "verification failed" not in self._io(volume, *commands)
+
+    def _io(self, volume: Volume, *commands: str) -> str:
         path, image_format = self.active(volume)
+        words = [word for command in commands for word in ("-c", command)]
         done = subprocess.run(
-            ["qemu-io", "-f", image_format, "-c", command, path], capture_output=True, text=True, check=False
+            ["qemu-io", "-f", image_format, *words, path], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0 or "verification failed" in done.stdout, done.stdout + done.stderr
         return done.stdout

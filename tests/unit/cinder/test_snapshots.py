@@ -31,7 +31,7 @@ def fill(stage: Bench, kind: str) -> tuple[Volume, list[Snapshot]]:
 
 
 def holds_all(stage: Bench, volume: Volume) -> bool:
-    return all(stage.reads(volume, number, 0 if number == 1 else number) for number in (1, 2, 3, 4))
+    return stage.reads_all(volume, (1, 0), (2, 2), (3, 3), (4, 4))
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
@@ -248,16 +248,14 @@ def test_cinder_s_own_code_loses_a_volume_when_it_is_killed_while_it_deletes_a_s
     # So the merging is ours; the tests above kill it everywhere.
     stage.set_up()
     stock = StockDriver(stage)
-    for count in range(40):
-        volume = stage.create()
-        snapshots = [Snapshot(volume) for _ in range(3)]
-        for snapshot in snapshots:
-            stock.create_snapshot(snapshot)
-        assert read_as_recorded(stage, volume)
-        stage.commands.clear()
-        stage.fail_at = count
-        with pytest.raises(CutError):  # else it got through before it lost anything
-            stock.delete_snapshot(snapshots[1])
-        stage.fail_at = None
-        if not read_as_recorded(stage, volume):
-            return
+    volume = stage.create()
+    snapshots = [Snapshot(volume) for _ in range(3)]
+    for snapshot in snapshots:
+        stock.create_snapshot(snapshot)
+    assert read_as_recorded(stage, volume)
+    stage.commands.clear()
+    stage.fail_at = 2  # the file is merged and removed; the one above it is still based on it
+    with pytest.raises(CutError):
+        stock.delete_snapshot(snapshots[1])
+    assert [command[:2] for command in stage.commands] == [("qemu-img", "commit"), ("rm", "-f"), ("qemu-img", "rebase")]
+    assert not read_as_recorded(stage, volume)
