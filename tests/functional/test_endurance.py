@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file system that stops answering for a while: the proxy goes on for everybody else, and nothing is lost."""
+"""What a proxy must stand: a file system that stops answering for a while, and five hundred clients at once.
+
+Both measure how quickly servers answer, so they are in one file: its tests run one after the other.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -22,6 +26,7 @@ from tests.functional.client import Answer, Client
 
 from lustack.server.instance import Instance
 
+SOAK = Path(__file__).parents[1] / "soak" / "run.py"
 DEADLINE_S = 3
 GRACE_S = 2
 """What an answer may take besides: this machine has other things to do."""
@@ -174,7 +179,7 @@ STALLED = {
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_who_does_not_need_it_does_not_notice_and_who_does_is_told_in_time(stage: Stage, seconds: int) -> None:
     with Client(stage.served.access) as client:
         assert client.send("PUT", "/c").status in (201, 202)
@@ -216,3 +221,12 @@ def check_that_nothing_is_lost(stage: Stage, asked: dict[str, Asked]) -> None:
             for each in asked[what].told:
                 if each.answer.status == 201:
                     assert client.send("GET", f"/c/{prefix}-{each.number}").body == body
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_five_hundred_clients_make_no_server_grow() -> None:
+    # Other tests beside this one come first: they measure how long something takes, and this one does not.
+    command = ["nice", "-n", "5", sys.executable, str(SOAK), "--clients", "500", "--seconds", "120"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
