@@ -18,7 +18,7 @@ BIN := .venv/bin
 TOX := $(BIN)/tox run --quiet
 SETUP := pyproject.toml bindep.txt tools/bootstrap.sh
 
-.PHONY: help lustre run demo test test-all lint unit nova cinder functional volumes openstack test-openstack coverage upstream long soak torture dev install clean
+.PHONY: help lustre run demo test test-all lint unit nova cinder functional volumes openstack test-openstack tempest coverage upstream long soak torture dev install clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ openstack: .venv/.ready-openstack  ## run a whole OpenStack with guests to try v
 
 test-openstack: .venv/.ready-openstack  ## volumes and guests in a whole OpenStack: a quarter of an hour, as root
 	@$(TOX) -e openstack </dev/null
+
+tempest: .venv/.ready-openstack  ## OpenStack's own tests of volumes in a whole OpenStack; writes doc/tempest.md
+	@$(TOX) -e tempest </dev/null
 
 coverage: .venv/.ready-test  ## every line and branch was reached by the quick tests
 	@$(TOX) -e coverage </dev/null

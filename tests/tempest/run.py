@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make tempest`: OpenStack's own tests of volumes against our driver, in a whole OpenStack; writes doc/tempest.md.
+
+python tests/tempest/run.py [--stand DIRECTORY] [--page FILE] [SUITE ...]
+
+Without --stand it starts an OpenStack of its own; with it, it uses the one that `make openstack` has started there.
+Exits 1 when a test failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import contextlib
+import importlib.metadata
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# As a script, only its own directory is known.
+sys.path[0] = str(ROOT)
+
+from tests.cinder.stand import SERVER  # noqa: E402 (the lines above)
+from tests.openstack import catalogue, cloud, settings  # noqa: E402
+from tests.openstack import stand as openstack_stand  # noqa: E402
+from tests.tempest import results  # noqa: E402
+
+PROGRAMS = Path(sys.executable).parent
+SUITES = {
+    "volume": ("tempest.api.volume", r"^tempest\.api\.volume\.(?!admin\.)"),
+    "admin": ("tempest.api.volume.admin", r"^tempest\.api\.volume\.admin\."),
+    "plugin": ("cinder_tempest_plugin.api", r"^cinder_tempest_plugin\.api\."),
+}
+BACKENDS = tuple(openstack_stand.BACKENDS)
+CONCURRENCY = 2
+NANO = {"m1.nano": 128, "m1.micro": 160}
+DISTRIBUTIONS = ("tempest", "cinder-tempest-plugin", "cinder", "os-brick", "nova", "glance", "keystone")
+
+
+def describe(stand: openstack_stand.Stand, image: str, flavors: list[str], work: Path) -> dict[str, dict[str, object]]:
+    """What tempest has to know: where things are, and what this cloud can do."""
+    return {
+        "DEFAULT": {"log_file": work / "tempest.log"},
+        "oslo_concurrency": {"lock_path": work / "lock"},
+        "auth": {
+            "use_dynamic_credentials": "true",
+            "create_isolated_networks": "false",
+            "admin_username": "admin",
+            "admin_password": settings.PASSWORD,
+            "admin_project_name": "admin",
+            "admin_domain_name": "Default",
+            "default_credentials_domain_name": "Default",
+            "tempest_roles": "member",
+        },
+        "identity": {
+            "uri_v3": f"{stand.site.url('keystone')}/v3",
+            "auth_version": "v3",
+            "region": settings.REGION,
+        },
+        "service_available": {"cinder": "true", "glance": "true", "nova": "true", "neutron": "false", "swift": "false"},
+        "compute": {
+            "image_ref": image,
+            "image_ref_alt": image,
+            "flavor_ref": flavors[0],
+            "flavor_ref_alt": flavors[1],
+            "build_timeout": 300,
+        },
+        "compute-feature-enabled": {"resize": "false", "vnc_console": "false"},
+        # There are no networks, so nobody logs in to guests.
+        "validation": {"run_validation": "false", "connect_method": "fixed"},
+        "image": {"region": settings.REGION},
+        "volume": {
+            "backend_names": ",".join(BACKENDS),
+            "storage_protocol": "lustre",
+            "vendor_name": "lustack",
+            "volume_type": BACKENDS[0],
+            "volume_size": 1,
+            "manage_volume_ref": f"source-name,{SERVER}:/lfs/{BACKENDS[0]}/volume-%s",
+            "build_timeout": 300,
+            "min_microversion": "3.0",
+            "max_microversion": "3.71",
+        },
+        "volume-feature-enabled": {
+            "backup": "true",
+            "snapshot": "true",
+            "clone": "true",
+            "manage_volume": "true",
+            "manage_snapshot": "false",
+            "extend_attached_volume": "true",
+            "extend_volume_with_snapshot": "true",
+            "volume_revert": "true",
+            "consistency_group": "false",
+            "volume_image_dep_tests": "true",
+            "multi_backend": "true",
+        },
+    }
+
+
+def prepare(stand: openstack_stand.Stand, work: Path) -> None:
+    """Make the workspace of tempest, and in the cloud what its tests start from."""
+    cloud.Cloud(stand).close()
+    with catalogue.connect(stand.site, "admin") as admin:
+        image = admin.image.find_image(cloud.IMAGE)
+        admin.image.update_image(image, visibility="public")
+        flavors = [
+            (admin.compute.find_flavor(name) or admin.compute.create_flavor(name=name, ram=ram, vcpus=1, disk=1)).id
+            for name, ram in NANO.items()
+        ]
+    # Its list of workspaces would be in the home directory.
+    init = [PROGRAMS / "tempest", "init", "--workspace-path", work.parent / "workspaces.yaml", work]
+    subprocess.run(init, check=True, capture_output=True)
+    parser = configparser.ConfigParser(interpolation=None, default_section="<none>")
+    parser.read_dict(describe(stand, image.id, flavors, work))
+    with (work / "etc" / "tempest.conf").open("w") as file:
+        parser.write(file)
+
+
+def run(name: str, work: Path) -> results.Suite:
+    """Run a suite in a workspace."""
+    title, regex = SUITES[name]
+    started_s = time.monotonic()
+    command = [PROGRAMS / "tempest", "run", "--regex", regex, "--concurrency", str(CONCURRENCY)]
+    environment = os.environ | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore"}
+    # In a session of its own, so that its workers end with it.
+    process = subprocess.Popen(command, cwd=work, env=environment, start_new_session=True)
+    try:
+        process.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    seconds = time.monotonic() - started_s
+    last = [PROGRAMS / "stestr", "last", "--subunit"]
+    stream = subprocess.run(last, cwd=work, env=environment, check=False, capture_output=True).stdout
+    return results.Suite(title, regex, results.parse(stream), seconds)
+
+
+@contextlib.contextmanager
+def find_stand(root: Path | None) -> Iterator[openstack_stand.Stand]:
+    """The OpenStack at a directory, or one that runs for as long as it is used."""
+    if root is not None:
+        yield openstack_stand.attach(root)
+        return
+    # Not below /tmp, which is closed to other users at times: guests run as one.
+    place = Path(tempfile.mkdtemp(prefix="lustack-tempest-", dir="/var/tmp"))
+    place.chmod(0o755)
+    try:
+        with openstack_stand.running(place) as stand:
+            yield stand
+    finally:
+        shutil.rmtree(place)
+
+
+def collect_facts(stand: openstack_stand.Stand) -> list[str]:
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in DISTRIBUTIONS)
+    load = " ".join(f"{each:.0f}" for each in os.getloadavg())
+    guests = "emulated" if stand.site.accelerator == "qemu" else stand.site.accelerator
+    return [
+        f"Versions: {versions}.",
+        f"Back ends: {' and '.join(BACKENDS)}, both with our driver; backups with our backup driver; guests: {guests}.",
+        "The stand is that of `make openstack`: `mount -t lustre` is a stand-in over ext4, and there are no networks.",
+        f"Run {time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} cores, {CONCURRENCY} workers, load {load}.",
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="OpenStack's own tests of volumes against our driver.")
+    parser.add_argument("--stand", type=Path, help="one that make openstack has started")
+    parser.add_argument("--page", type=Path, default=ROOT / "doc" / "tempest.md", help="what to write")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; all if none is named")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("root is needed: it mounts file systems and starts guests", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with find_stand(options.stand) as stand, tempfile.TemporaryDirectory() as place:
+        work = Path(place) / "tempest"
+        prepare(stand, work)
+        suites = []
+        for name in options.suites or SUITES:
+            suites.append(run(name, work))
+            options.page.write_text(results.render(suites, collect_facts(stand)))
+    for suite in suites:
+        for result in suite.having(results.FAILED):
+            print(f"== FAILED: {result.name}\n{result.reason}")
+    failed = sum(len(suite.having(results.FAILED)) for suite in suites)
+    ran = sum(len(suite.having(results.PASSED)) for suite in suites)
+    print(f"{ran} passed, {failed} failed; written: {options.page}")
+    return 0 if ran and not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
