@@ -205,7 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=["render", "check"])
     parser.add_argument("--cache", type=Path, default=ROOT / ".tox" / "upstream-sources")
     parser.add_argument("projects", nargs="*", metavar="PROJECT")
-    options = parser.parse_args(arguments)
+    # The projects may come after the options.
+    options = parser.parse_intermixed_args(arguments)
     if options.what == "render":
         for path in write_series():
             print(path.relative_to(ROOT))

@@ -109,3 +109,20 @@ def test_patches_that_are_no_more_are_removed(upstream, part):
 def test_a_step_that_fails_says_what_it_was(upstream, tmp_path):
     with pytest.raises(upstream.StepError, match=r"exit code 3: .*raise SystemExit\(3\)"):
         upstream.run([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+
+
+def test_a_project_can_be_named_after_the_options(upstream, tmp_path, monkeypatch, capsys):
+    checked = []
+    monkeypatch.setattr(upstream, "check", lambda project, cache: checked.append((project.name, cache)))
+    assert upstream.main(["check", "--cache", str(tmp_path), "cinder"]) == 0
+    assert checked == [("cinder", tmp_path)]
+    assert capsys.readouterr().out.startswith("cinder 29.0.0: passed in ")
+
+
+def test_the_first_failure_ends_the_check(upstream, tmp_path, monkeypatch, capsys):
+    def fail(project, cache):
+        raise upstream.StepError("no way")
+
+    monkeypatch.setattr(upstream, "check", fail)
+    assert upstream.main(["check", "--cache", str(tmp_path)]) == 1
+    assert "os-brick: FAILED" in capsys.readouterr().out
