@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -45,7 +45,8 @@ def run_round(cinder: Cinder, kind: str, size_gib: int, data_mib: int, times: Ti
     """
 
     def timed(step: str, call: Callable[[], Thing]) -> Thing:
-        os.sync()  # no step pays for what an earlier one left to be written
+        # No step pays for what an earlier one left to be written.
+        subprocess.run(["sync", "-f", str(cinder.stand.files)], check=True)
         begin_s = time.monotonic()
         found = call()
         times[step][kind].append(time.monotonic() - begin_s)
@@ -68,7 +69,10 @@ def run_round(cinder: Cinder, kind: str, size_gib: int, data_mib: int, times: Ti
 def measure(rounds: int, size_gib: int, data_mib: int) -> Times:
     """Seconds of every step, for each driver."""
     times: Times = defaultdict(lambda: defaultdict(list))
-    with tempfile.TemporaryDirectory() as root, stand.running(Path(root), {"raw": ""}) as running:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root,
+        stand.running(Path(root), {"raw": ""}) as running,
+    ):
         cinder = Cinder(running)
         cinder.wait_for_services(len(KINDS) + 3)
         for kind in KINDS:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lets services of the stand run without root, and become root as in production: by Cinder's real rootwrap.
+
+What stands for sudo hands its arguments and its streams over a socket to this process, which is root and runs nothing
+but cinder-rootwrap, with Cinder's own filters and ours, and the helper of privsep.
+
+Rule 1: a service may read everything, since its interpreter may lie below /root; it may write only what is its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.cinder.stand import Stand, write_program
+
+UID = 65534
+READ_ONLY_ROOT = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+BECOME = ("setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *READ_ONLY_ROOT)
+ALLOWED = ("cinder-rootwrap", "privsep-helper")
+
+SUDO = """#!{python} -IS
+import json, os, socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect("{root}/become")
+socket.send_fds(client, [json.dumps([os.getcwd(), *sys.argv[1:]]).encode()], [0, 1, 2])
+sys.exit(int(client.recv(16) or b"1"))
+"""
+
+ROOTWRAP = """[DEFAULT]
+filters_path = {shipped}/etc/cinder/rootwrap.d,{ours}/etc/cinder/rootwrap.d
+exec_dirs = {root}/bin,{shipped}/bin,/usr/sbin,/usr/bin,/sbin,/bin
+use_syslog = False
+"""
+
+CONF = """
+[cinder_sys_admin]
+helper_command = sudo privsep-helper --config-file {etc}/cinder.conf
+[privsep_osbrick]
+helper_command = sudo privsep-helper --config-file {etc}/cinder.conf
+"""
+
+
+def prepare(stand: Stand) -> None:
+    """Have the services of a stand run as a user who may do nothing."""
+    shipped, ours = Path(sys.prefix), Path(__file__).parents[2]
+    (stand.etc / "rootwrap.conf").write_text(ROOTWRAP.format(shipped=shipped, ours=ours, root=stand.root))
+    path = stand.etc / "cinder.conf"
+    text = path.read_text().replace("[DEFAULT]\n", f"[DEFAULT]\nrootwrap_config = {stand.etc}/rootwrap.conf\n", 1)
+    path.write_text(text + CONF.format(etc=stand.etc))
+    write_program(stand.root / "bin" / "sudo", SUDO.format(python=sys.executable, root=stand.root))
+    for directory in (stand.state, stand.etc):
+        subprocess.run(["chown", "-R", f"{UID}:{UID}", directory], check=True)
+    os.chown(stand.root, UID, UID)
+    stand.become = BECOME
+
+
+@contextlib.contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """A directory that every user can reach, unlike those of pytest: access(2) knows no capabilities."""
+    with tempfile.TemporaryDirectory(prefix="lustack-stand-") as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+@contextlib.contextmanager
+def root_for(root: Path) -> Iterator[None]:
+    """Serve what stands for sudo in a stand.
+
+    Args:
+        root: directory of the stand.
+    """
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(root / "become"))
+        os.chmod(root / "become", 0o777)
+        server.listen(64)
+        thread = threading.Thread(target=_serve, args=(server, root))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _find_environment(root: Path) -> dict[str, str]:
+    """As the services have it, so that rootwrap finds the stand's programs."""
+    return os.environ | {"PATH": f"{root / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"}
+
+
+def _serve(server: socket.socket, root: Path) -> None:
+    threads = []
+    with contextlib.suppress(OSError):  # it is shut down
+        while True:
+            client, _ = server.accept()
+            threads.append(threading.Thread(target=_run, args=(client, root)))
+            threads[-1].start()
+    for thread in threads:
+        thread.join()
+
+
+def _run(client: socket.socket, root: Path) -> None:
+    with client:
+        message, streams, _, _ = socket.recv_fds(client, 1 << 16, 3)
+        directory, *words = json.loads(message)
+        code = 1
+        if words[0] in ALLOWED:
+            places = dict(zip(("stdin", "stdout", "stderr"), streams, strict=True))
+            code = subprocess.run(words, cwd=directory, env=_find_environment(root), check=False, **places).returncode
+        for stream in streams:
+            os.close(stream)
+        with contextlib.suppress(OSError):  # who asked may be gone
+            client.sendall(str(code).encode())
