@@ -223,7 +223,6 @@ def check_that_nothing_is_lost(stage: Stage, asked: dict[str, Asked]) -> None:
                     assert client.send("GET", f"/c/{prefix}-{each.number}").body == body
 
 
-@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_five_hundred_clients_make_no_server_grow() -> None:
     # Other tests beside this one come first: they measure how long something takes, and this one does not.
