@@ -116,7 +116,7 @@ class Cloud:
         return self.settled(self.volumes.get_backup, made, "available")
 
     def restore(self, backup, volume) -> None:
-        self.volumes.restore_backup(backup.id, volume_id=volume.id)
+        self.volumes.restore_backup(backup.id, volume=volume.id)
         self.settled(self.volumes.get_backup, backup, "available")
         self.volume(volume)
 
@@ -151,9 +151,16 @@ class Cloud:
         self.servers.create_volume_attachment(server.id, volume_id=volume.id)
         self.volume(volume, "in-use")
 
-    def detach(self, server, volume) -> None:
+    def detach(self, server, volume, status: str = "available") -> None:
+        """Take a disk away from a running guest.
+
+        Args:
+            server: the guest's.
+            volume: the disk.
+            status: of the volume then; `in-use` when another guest has it, too.
+        """
         self.servers.delete_volume_attachment(server.id, volume.id)
-        self.volume(volume, "available", "in-use")
+        self.volume(volume, status)
 
     def delete_servers(self, *servers) -> None:
         self.gone(self.servers.delete_server, self.servers.get_server, *servers)

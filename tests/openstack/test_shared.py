@@ -26,7 +26,7 @@ def test_two_guests_use_one_volume_and_it_stays_until_the_last_has_gone(cloud: C
         cloud.snapshot(shared, "refused")
     assert [cloud.disk(server, shared)["format"] for server, _ in guests] == ["raw", "raw"]
     (first, _), (second, console) = guests
-    cloud.detach(first, shared)
+    cloud.detach(first, shared, "in-use")
     assert console.counter(DISK) > 0
     cloud.detach(second, shared)
     written = cloud.counter_of(shared)
