@@ -158,6 +158,10 @@ class SnapshotMixin(ChainMixin):
     def _ask_to_merge(self, snapshot: Any, **request: str | None) -> None:
         context = snapshot.obj_context
         whole = {**request, "type": "qcow2", "volume_id": snapshot.volume.id}
+        # What Nova said when it made a snapshot that lives for a copy only, or to a deletion that was cut off, must not
+        # be taken for its answer to this: files would be removed while it merges them.
+        snapshot.progress = "0%"
+        snapshot.save()
         assisted.ask(
             lambda: self._nova.delete_volume_snapshot(context, snapshot.id, whole),
             lambda: self._look_at_snapshot(context, snapshot.id),

@@ -130,6 +130,9 @@ class Snapshot:
     def volume_id(self) -> str:
         return self.volume.id
 
+    def save(self) -> None:
+        pass
+
 
 class Bench:
     """A driver and what it works on."""

@@ -127,6 +127,7 @@ class Nova:
         self.look(None, request["snapshot_id"]).progress = "90%"
 
     def delete_volume_snapshot(self, context: object, snapshot_id: str, request: dict) -> None:
+        self.look(None, snapshot_id).progress = "90%"
         files = self.stage.driver._files(self.look(None, snapshot_id).volume)
         self.stage.execute("qemu-img", "rebase", "-f", "qcow2", "-b", "", str(self.stage.share / files.active))
 
@@ -143,7 +144,7 @@ def test_a_volume_that_a_guest_writes_to_is_copied_through_a_snapshot_that_is_go
     stage.driver.create_cloned_volume(clone, source)
     assert stage.reads(clone, 1, 0)
     assert stage.reads(source, 1, 0)
-    assert Records.made[-1].steps == ["create", "save", "destroy"]
+    assert Records.made[-1].steps == ["create", "save", "save", "destroy"]
     assert len(stage.names()) == 3  # the clone, the source's one file, its record
 
 

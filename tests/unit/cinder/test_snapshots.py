@@ -259,3 +259,31 @@ def test_cinder_s_own_code_loses_a_volume_when_it_is_killed_while_it_deletes_a_s
         stock.delete_snapshot(snapshots[1])
     assert [command[:2] for command in stage.commands] == [("qemu-img", "commit"), ("rm", "-f"), ("qemu-img", "rebase")]
     assert not read_as_recorded(stage, volume)
+
+
+class BusyNova(Nova):
+    """Merges when it is looked at, unless the snapshot says that this has been done."""
+
+    merge = staticmethod(lambda: None)
+
+    def delete_volume_snapshot(self, context: object, snapshot_id: str, request: dict) -> None:
+        self.merge = lambda: super(BusyNova, self).delete_volume_snapshot(context, snapshot_id, request)
+
+    def look(self, context: object, snapshot_id: str) -> Snapshot:
+        if self.snapshots[snapshot_id].progress != "90%":
+            self.merge()
+        return self.snapshots[snapshot_id]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_what_nova_answered_before_is_no_answer_to_a_merge(stage: Bench, index: int):
+    volume, snapshots = fill(stage, "raw")
+    for snapshot in snapshots:
+        snapshot.progress = "90%"
+    nova = attach(stage, volume, snapshots, "deleting")
+    busy = BusyNova(stage)
+    busy.snapshots = nova.snapshots
+    stage.driver._nova, stage.driver._look_at_snapshot = busy, busy.look
+    stage.driver.delete_snapshot(snapshots[index])
+    assert len(busy.asked) == 1
+    assert holds_all(stage, volume)
