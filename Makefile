@@ -87,7 +87,7 @@ long: .venv/.ready-test .venv/.ready-volumes  ## tests that take minutes and sho
 	@$(TOX) -e functional -- -m long tests </dev/null
 	@$(TOX) -e volumes -- -m long tests/cinder tests/unit/cinder </dev/null
 
-test-all: test long torture  ## everything
+test-all: test long torture soak upstream test-openstack tempest  ## everything: hours
 
 dev: .venv/.ready-dev  ## a virtual environment to work in: .venv
 
