@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 
 import pytest
 from tests.objects import Files, files, swift_conf
@@ -47,11 +48,11 @@ class Stage:
         self.files.delete(name, self.clock)
         self.ledger.put(name, None)
 
-    def job(self, work) -> None:
+    def job(self, work, *, is_copy: bool = False) -> None:
         before = self.disk.look()
         self.ledger.see(before)
         work()
-        self.ledger.see_job(before, self.disk.look(), is_copy=False)
+        self.ledger.see_job(before, self.disk.look(), is_copy=is_copy)
 
     def write(self, path: str, body: bytes = JOB) -> None:
         self.job(lambda: self.files.write(path, body))
@@ -170,3 +171,14 @@ def test_a_post_by_another_name_of_a_hidden_file_changes_it_too(hiding):
     hiding.post("link", "white")
     hiding.unlink(NAME)
     assert hiding.check(NAME) == {State(hiding.md5(NAME), "white")}
+
+
+def test_a_manifest_over_which_a_job_copied_the_same_one_is_a_file_of_the_job(stage):
+    for name in ("x", "y"):
+        stage.put(name, FIRST, name)
+        stage.ledger.put(name, State("", name, "of the parts"))
+    path = stage.files.directory
+    stage.job(lambda: subprocess.run(["cp", "-a", path / "x", path / "y"], check=True), is_copy=True)
+    assert "X-Object-Meta-Color" not in stage.files.head("y")
+    assert State(stage.md5("y"), ANY) in stage.ledger.possible("y")
+    assert stage.ledger.possible("x") == {State("", "x", "of the parts")}

@@ -247,8 +247,10 @@ class Ledger:
             return {State(seen.md5, ANY if seen.md5 in floated or "" in floated else None)}
         before, states = known[seen.identity]
         carried = {_carry(state, before, seen) for state in states}
-        is_written = is_copy and seen != before
-        return {replace(state, color=ANY) for state in carried} if is_written else carried
+        if not is_copy or seen == before:
+            return carried
+        # Attributes of another file make this a file of a job, even where the bytes are the same: a manifest is none.
+        return {*(replace(state, color=ANY) for state in carried), State(seen.md5, ANY)}
 
     def _beat(self, name: str) -> None:
         self._floating[name] = [replace(each, is_beaten=True) for each in self._floating.get(name, [])]
