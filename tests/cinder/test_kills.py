@@ -100,7 +100,7 @@ def revert(case: Case) -> None:
 
 def migrate(case: Case) -> None:
     case.api.volume_snapshots.delete(case.snapshot)
-    wait_for(lambda: not exists(case.api.volume_snapshots, case.snapshot), "the snapshot is gone")
+    wait_for(lambda: look_up(case.snapshot) is None, "the snapshot is gone")
     case.snapshot = None
     case.api.volumes.retype(case.volume, "qcow2" if case.kind == "raw" else "raw", "on-demand")
 
@@ -119,17 +119,17 @@ OPERATIONS = {
 BUSY = ("creating", "deleting", "downloading", "uploading", "extending", "reverting", "retyping", "migrating")
 
 
-def exists(manager: Any, thing: Any) -> bool:
+def look_up(thing: Any) -> Any:
+    """A volume or a snapshot as it is now, None when it is gone."""
     try:
-        manager.get(thing.id)
+        return thing.manager.get(thing.id)
     except exceptions.NotFound:
-        return False
-    return True
+        return None
 
 
 def find(case: Case) -> list[Any]:
     """The volume and what the operation makes, as they are now."""
-    return [thing.manager.get(thing.id) for thing in (case.volume, *case.made) if exists(thing.manager, thing)]
+    return [found for thing in (case.volume, *case.made) if (found := look_up(thing)) is not None]
 
 
 def is_at_rest(case: Case) -> bool:
@@ -195,7 +195,7 @@ def verify(case: Case, *, is_reverted: bool) -> None:
         if thing.id != case.volume.id and thing.manager is case.api.volumes:
             cinder.check(thing)
             cinder.gone(thing)
-    if case.snapshot and exists(case.api.volume_snapshots, case.snapshot):
+    if case.snapshot and look_up(case.snapshot):
         cinder.gone(case.snapshot)
     cinder.snapshot_and_back(case.volume, may_leak=True)
     for pattern, offset in HELD[: 2 if is_reverted else 3]:
