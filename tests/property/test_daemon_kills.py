@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from tests.filed_backlog import BacklogContract
 from tests.filed_sink import FiledSink
 from tests.filed_site import ACCOUNT, RARELY, FiledSite, KillContract
+from tests.functional.filesystem import in_a_file
 from tests.objects import swift_conf
 from tests.unit.sync.sinks.test_rings import swift_dir
 
@@ -60,16 +63,30 @@ class TestKills(KillContract):
         site.close()
 
 
+BOUNDED = f"{RARELY}memory_bytes = {2**20}\nhash_bytes_per_s = 0\n"
+
+
 class TestBacklog(BacklogContract):
     @pytest.fixture
     def site(self, tmp_path, swift_dir):
-        site = LightSite(tmp_path, swift_dir, f"{RARELY}memory_bytes = {2**20}\nhash_bytes_per_s = 0\n")
+        site = LightSite(tmp_path, swift_dir, BOUNDED)
         yield site
         site.close()
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-class TestLongBacklog(TestBacklog):
+class TestLongBacklog(BacklogContract):
     files = int(os.environ.get("LUSTACK_BACKLOG_FILES", "300000"))
     limit_s = 1800.0
+
+    @pytest.fixture
+    def site(self, swift_dir):
+        # The file system that other tests share has not so many inodes.
+        with (
+            tempfile.TemporaryDirectory(dir="/dev/shm") as place,
+            in_a_file(Path(place), "ext4", size_gib=8) as mount_point,
+        ):
+            site = LightSite(mount_point, swift_dir, BOUNDED)
+            yield site
+            site.close()
