@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tests.filed_backlog import BacklogContract
+from tests.filed_backlog import MIB, BacklogContract
 from tests.filed_sink import FiledSink
 from tests.filed_site import ACCOUNT, RARELY, FiledSite, KillContract
 from tests.functional.filesystem import in_a_file
@@ -79,6 +79,8 @@ class TestBacklog(BacklogContract):
 class TestLongBacklog(BacklogContract):
     files = int(os.environ.get("LUSTACK_BACKLOG_FILES", "300000"))
     limit_s = 1800.0
+    most_grown_bytes = 200 * MIB
+    most_new_s = 60.0
 
     @pytest.fixture
     def site(self, swift_dir):
