@@ -7,7 +7,6 @@ stays. A Swift that forgot nothing has rows of the future when the clock is set 
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.functional.followed import Followed, following, wait_for
+from tests.mounts import needs_root
 from tests.torture.served import Served
 
 HOUR_S = 3600
@@ -59,8 +59,7 @@ def clock(tmp_path: Path) -> Clock:
 
 @pytest.fixture
 def stage(clock: Clock, tmp_path: Path) -> Iterator[Followed]:
-    if os.geteuid() != 0:
-        pytest.skip("fanotify needs root")
+    needs_root("fanotify")
     with tempfile.TemporaryDirectory() as state:
         served = Served(tmp_path / "data", Path(state) / "state", clock.environment())
         with following(served) as stage:

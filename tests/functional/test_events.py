@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.mounts import needs_root
 from tests.torture.served import Client, Served
 
 from lustack.sync import status
@@ -27,8 +28,7 @@ QUIET_S = 30.0
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    if os.geteuid() != 0:
-        pytest.skip("fanotify needs root")
+    needs_root("fanotify")
     base = tmp_path_factory.mktemp("events")
     with tempfile.TemporaryDirectory() as state:
         found = Served(base / "data", Path(state) / "state")

@@ -6,7 +6,6 @@ What a mode promises is how late it may be: the status of the daemon and the doc
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.functional.followed import Followed, Reached, await_fence, there, wait_for
+from tests.mounts import needs_root
 from tests.operations import OPERATIONS, prepare
 from tests.torture.served import LUSTACK, Client
 
@@ -35,8 +35,7 @@ BUSY_S = 2.0
 
 @pytest.fixture(scope="module")
 def swift() -> Iterator[Instance]:
-    if os.geteuid() != 0:
-        pytest.skip("some of the operations need root")
+    needs_root("some operation")
     with tempfile.TemporaryDirectory() as base:
         host = Host(f"{base}/data", f"{base}/state", port=0, sync=False)
         with instance.running(host) as served:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.functional.followed import Followed, ask_status, following, wait_for
+from tests.mounts import needs_root
 from tests.torture.served import Served
 
 CONTAINER_SERVER = "swift-container-server"
@@ -32,8 +33,7 @@ BUSY_S = 3.0
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    if os.geteuid() != 0:
-        pytest.skip("fanotify needs root")
+    needs_root("fanotify")
     with tempfile.TemporaryDirectory() as state:
         yield Served(tmp_path_factory.mktemp("recovery") / "data", Path(state) / "state")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.functional.filesystem import in_a_file
 from tests.functional.followed import LIMIT_S, Followed, Reached, wait_for
+from tests.mounts import needs_root
 from tests.torture.served import Client
 
 from lustack.server import instance
@@ -26,8 +27,7 @@ ABSENCE_S = 4.0
 
 @pytest.fixture
 def image(request, tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("only root mounts")
+    needs_root()
     with in_a_file(tmp_path, request.param, 0.5) as mount_point:
         image = mount_point.with_suffix(".img")
         yield image
