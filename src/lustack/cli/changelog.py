@@ -9,7 +9,7 @@ import os
 import sys
 from typing import BinaryIO
 
-from lustack.cli import exits
+from lustack.cli import arguments, exits
 from lustack.errors import ConfigurationError
 from lustack.lustre import fid, nids
 from lustack.lustre.changelog import Decoder, Record
@@ -30,13 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the commands to the command line."""
     parser = subparsers.add_parser("changelog", help="look into changelogs of Lustre")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    verb = verbs.add_parser(
-        "decode",
-        help="print records as JSON",
-        description=_DECODE,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    verb = arguments.add_command(verbs, "decode", "print records as JSON", description=_DECODE, epilog=_EXAMPLES)
     verb.add_argument("path", metavar="FILE|DEVICE", help="what to read; - for standard input")
     verb.set_defaults(run=decode)
 

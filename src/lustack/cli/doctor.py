@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from lustack.cli import exits
+from lustack.cli import arguments, exits
 
 _EXAMPLES = """\
 examples:
@@ -19,13 +19,13 @@ Exit codes: 0 ready, 1 something is bad."""
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser(
+    parser = arguments.add_command(
+        subparsers,
         "doctor",
-        help="tell whether this host is ready for volumes on Lustre",
+        "tell whether this host is ready for volumes on Lustre",
         description="Looks at packages, versions, registration, mounts, locks and rights, and says how to mend what is "
         "not right. Changes nothing.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("service", choices=["cinder", "nova"], help="what this host is to run")
     parser.add_argument("--config-file", metavar="FILE", action="append", default=[], help="of the service; repeatable")

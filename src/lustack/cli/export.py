@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lustack.cli import exits
+from lustack.cli import arguments, exits
 from lustack.cli.sync import Follower, Progress, printable, show_progress, stop_on_signals
 
 if TYPE_CHECKING:
@@ -40,14 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the commands to the command line."""
     parser = subparsers.add_parser("export", help="make existing directories containers")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--config-file",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="configuration with the section [sync]; may be repeated (default: /etc/lustack/lustack.conf)",
-    )
+    common = arguments.configured()
     place = argparse.ArgumentParser(add_help=False)
     place.add_argument("account", metavar="ACCOUNT", help="name of the account in Swift, e.g. AUTH_project")
     place.add_argument("container", metavar="CONTAINER", help="name of the container")
@@ -200,11 +193,10 @@ def render_text(found: Shown) -> str:
 
 
 def _opened(stack: ExitStack, wanted: argparse.Namespace) -> Job:
-    from lustack.sync import opts
     from lustack.sync import world as worlds
     from lustack.sync.exporting import Exporting
 
-    settings = opts.read(opts.configure(wanted.config_file or ["/etc/lustack/lustack.conf"]))
+    settings = arguments.read(wanted.config_file)
     stop = stack.enter_context(stop_on_signals())
     world = stack.enter_context(worlds.opened(settings))
     return Job(settings, world, Exporting(settings.devices, world.policies, world.sink), stop)

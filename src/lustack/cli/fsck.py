@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from lustack.cli import exits
+from lustack.cli import arguments, exits
 from lustack.cli.sync import parse_scope, printable, stop_on_signals
 
 if TYPE_CHECKING:
@@ -51,12 +51,13 @@ exit codes:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser(
+    parser = arguments.add_command(
+        subparsers,
         "fsck",
-        help="check files against listings and metadata",
+        "check files against listings and metadata",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[arguments.configured()],
     )
     parser.add_argument(
         "scope",
@@ -80,13 +81,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--textfile", metavar="FILE", default="", help="write the result for Prometheus' node exporter")
     parser.add_argument("--strict", action="store_true", help="exit with 1 for notes, too")
     parser.add_argument("--restart", action="store_true", help="do not continue a check that was interrupted")
-    parser.add_argument(
-        "--config-file",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="configuration with the section [sync]; may be repeated (default: /etc/lustack/lustack.conf)",
-    )
     parser.set_defaults(run=check)
 
 
@@ -99,11 +93,10 @@ def check(wanted: argparse.Namespace) -> int:
     Raises:
         LustackError: see `lustack.sync.fsck.Fsck.run`.
     """
-    from lustack.sync import opts
     from lustack.sync.fsck import Fsck, Options
     from lustack.sync.world import locked, opened
 
-    settings = opts.read(opts.configure(wanted.config_file or ["/etc/lustack/lustack.conf"]))
+    settings = arguments.read(wanted.config_file)
     settle_s = choose_settle_s(settings) if wanted.settle is None else wanted.settle
     options = Options(wanted.repair, wanted.rate, settle_s, resume=not wanted.restart)
     with ExitStack() as stack:

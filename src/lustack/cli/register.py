@@ -7,7 +7,7 @@ import argparse
 import shlex
 import subprocess
 
-from lustack.cli import exits
+from lustack.cli import arguments, exits
 from lustack.errors import ConfigurationError
 from lustack.lustre import client, users
 from lustack.lustre.users import RegistrationError
@@ -27,12 +27,8 @@ examples:
 
 def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to `lustack sync`."""
-    verb = verbs.add_parser(
-        "register",
-        help="users for the changelogs of Lustre",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    verb = arguments.add_command(
+        verbs, "register", "users for the changelogs of Lustre", description=_DESCRIPTION, epilog=_EXAMPLES
     )
     verb.add_argument("where", metavar="PATH|MDT", nargs="+", help="a path on Lustre (all its MDTs), or names of MDTs")
     verb.add_argument(

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import TextIO
 
-from lustack.cli import exits
+from lustack.cli import arguments, exits
 from lustack.errors import ConfigurationError
 from lustack.server import instance
 from lustack.server.errors import StoppedError
@@ -36,8 +36,7 @@ _USER = re.compile(r"([^:\s]+):([^:\s]+):([^:\s]+)(?::([^:\s]+))?")
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser("serve", help="serve a directory as Swift and S3", description=DESCRIPTION)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = arguments.add_command(subparsers, "serve", "serve a directory as Swift and S3", description=DESCRIPTION)
     parser.add_argument("directory", metavar="DIR", help="what to serve; made if it is not there")
     parser.add_argument(
         "--port", type=_port, default=DEFAULT_PORT, help="where clients connect; 0: any (default: %(default)s)"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from lustack.cli import exits
+from lustack.cli import arguments, exits
 from lustack.cli.sync import printable, stop_on_signals
 
 if TYPE_CHECKING:
@@ -41,13 +41,8 @@ exit codes:
 
 def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     """Add the command to `lustack sync`."""
-    verb = verbs.add_parser(
-        "status",
-        parents=[common],
-        help="what the daemon is doing",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    verb = arguments.add_command(
+        verbs, "status", "what the daemon is doing", description=_DESCRIPTION, epilog=_EPILOG, parents=[common]
     )
     verb.add_argument("--json", action="store_true", help="print one line of JSON")
     verb.add_argument("--watch", action="store_true", help="print it every second, until Ctrl-C")
@@ -63,9 +58,7 @@ def show(wanted: argparse.Namespace) -> int:
     Raises:
         LustackError: the configuration or the status cannot be read.
     """
-    from lustack.sync import opts
-
-    settings = opts.read(opts.configure(wanted.config_file or ["/etc/lustack/lustack.conf"]))
+    settings = arguments.read(wanted.config_file)
     if not wanted.watch:
         return print_once(settings.state_dir, sys.stdout, is_json=wanted.json)
     with stop_on_signals() as stop:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from lustack.cli import exits, register
+from lustack.cli import arguments, exits, register
 from lustack.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,14 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the commands to the command line."""
     parser = subparsers.add_parser("sync", help="make Swift's listings follow the files")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--config-file",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="configuration with the section [sync]; may be repeated (default: /etc/lustack/lustack.conf)",
-    )
+    common = arguments.configured()
     verb = verbs.add_parser("run", parents=[common], help="the daemon", description=_RUN)
     verb.set_defaults(run=run)
     verb = verbs.add_parser("reconcile", parents=[common], help="compare once", description=_RECONCILE)
@@ -83,7 +76,7 @@ def run(wanted: argparse.Namespace) -> int:
 
     from lustack.sync import opts, service
 
-    conf = opts.configure(_files(wanted))
+    conf = opts.configure(wanted.config_file or [arguments.DEFAULT_FILE])
     log.setup(conf, "lustack")
     with stop_on_signals() as stop:
         service.run(opts.read(conf), stop)
@@ -99,11 +92,10 @@ def reconcile(wanted: argparse.Namespace) -> int:
     Raises:
         LustackError: see `lustack.sync.survey.Survey.run`.
     """
-    from lustack.sync import opts
     from lustack.sync.survey import Options
     from lustack.sync.world import locked, opened
 
-    settings = opts.read(opts.configure(_files(wanted)))
+    settings = arguments.read(wanted.config_file)
     options = Options(dry_run=wanted.dry_run, force=wanted.force, resume=not wanted.restart)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
@@ -293,7 +285,3 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _files(wanted: argparse.Namespace) -> list[str]:
-    return wanted.config_file or ["/etc/lustack/lustack.conf"]

@@ -7,7 +7,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from lustack.cli import exits
+from lustack.cli import arguments, exits
 from lustack.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ exit codes:
 
 def add_verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     """Add the command to `lustack sync`."""
-    verb = verbs.add_parser(
+    verb = arguments.add_command(
+        verbs,
         "wait",
-        parents=[common],
-        help="return when everything so far is listed",
+        "return when everything so far is listed",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
     )
     verb.add_argument(
         "path",
@@ -93,9 +93,7 @@ def find_devices(path: str, config_files: Sequence[str]) -> list[str]:
 def _configured(config_files: Sequence[str]) -> list[str]:
     """The devices of the configuration, as far as this user may see it."""
     try:
-        from lustack.sync import opts
-
-        devices = opts.read(opts.configure(config_files or ["/etc/lustack/lustack.conf"])).devices
+        devices = arguments.read(config_files).devices
         return [os.path.join(devices, each) for each in sorted(os.listdir(devices))]
     except (ConfigurationError, ImportError, OSError):
         return []

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import logging
@@ -106,10 +105,6 @@ def test_what_failed_decides_the_exit_code(playground, conf, capsys):
     playground.root.rmdir()
     assert main.main(["sync", "reconcile", "--config-file", conf]) == 3
     assert "cannot be used: No such file" in capsys.readouterr().err
-
-
-def test_without_a_configuration_file_the_usual_one_is_named():
-    assert sync._files(argparse.Namespace(config_file=[])) == ["/etc/lustack/lustack.conf"]
 
 
 def follow(**options):
