@@ -27,9 +27,10 @@ if importlib.util.find_spec("hypothesis"):
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Without pytest-timeout its option is known all the same, and does nothing."""
+    """Our own options. Without pytest-timeout its option is known all the same, and does nothing."""
     if not pluginmanager.hasplugin("timeout"):
         parser.addini("timeout", "seconds that a test may take")
+    parser.addini("thread_grace_s", "seconds that a thread may take to end after the test that made it", default="60")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,8 +57,6 @@ def is_installed(service: str) -> bool:
 
 collect_ignore = [folder for folder, service in SERVICES.items() if not is_installed(service)]
 
-# How long a thread may take to end after the test that made it asked it to.
-THREAD_GRACE_S = 2.0
 # What libraries open once and keep until the process ends: eventlet's hub, the sources of randomness.
 KEPT_TARGETS = ("anon_inode:[eventpoll]", "/dev/random", "/dev/urandom")
 
@@ -94,10 +93,10 @@ def no_unexpected_logs(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_leaked_threads() -> Iterator[None]:
+def no_leaked_threads(request: pytest.FixtureRequest) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + THREAD_GRACE_S
+    deadline = time.monotonic() + float(request.config.getini("thread_grace_s"))
     for thread in set(threading.enumerate()) - before:
         thread.join(max(0.0, deadline - time.monotonic()))
     leaked = [thread.name for thread in set(threading.enumerate()) - before]

@@ -21,7 +21,7 @@ def test_silence(): pass
 
 def test_descriptor(): os.open("/dev/null", os.O_RDONLY)
 
-def test_thread(): threading.Thread(target=time.sleep, args=(6,), daemon=True, name="idle").start()
+def test_thread(): threading.Thread(target=time.sleep, args=(3600,), daemon=True, name="idle").start()
 
 def test_warning(): warnings.warn("old")
 
@@ -43,7 +43,7 @@ def report(tmp_path_factory):
     module.write_text(MODULE)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", "pyproject.toml", "-rA"]
     finished = subprocess.run(
-        [*command, f"--rootdir={directory}", "-p", "no:cacheprovider", str(module)],
+        [*command, f"--rootdir={directory}", "-p", "no:cacheprovider", "-o", "thread_grace_s=5", str(module)],
         cwd=ROOT,
         capture_output=True,
         text=True,
