@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from swift.common.concurrency import sleep
+from swift.common.concurrency import patcher, sleep
 from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
 from swift.common.swob import HTTPException
 from swift.common.utils import Timestamp
 from tests.objects import NEEDS_ROOT, START_S, Files, Server, SwiftLog, at, thread_pool
+from tests.waiting import LIMIT_S, wait_for
 
 from lustack.mapping import layout
 from lustack.mapping.view import EMPTY_ETAG, OCTET_STREAM
@@ -25,14 +26,13 @@ from lustack.swift.calls import Bounds, Calls
 from lustack.swift.device import Device
 from lustack.swift.diskfile import _hash_small
 from lustack.swift.placement import Key, find
+from lustack.swift.threads import POOL
 
 DATA, DATA_SYSTEM, META, _ = layout.FILE_ATTRIBUTES
 NS = 1_000_000_000
 BIG = b"x" * 65537
 LONG = b"below" * 20000
 DEADLINE_S = 0.05
-LONGER_S = 1.0
-"""What comes before the call that hangs is done in that time, also on a busy machine."""
 
 S3_ETAG = "X-Object-Sysmeta-S3Api-Etag"
 ROW_ETAG = "X-Object-Sysmeta-Container-Update-Override-Etag"
@@ -56,17 +56,26 @@ def test_a_body_is_given_out_once(files):
 
 
 class SlowDevice(Device):
-    """A device that answers, but later than anybody waits."""
+    """A device that answers when it is told to, later than anybody waits."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.looks = self.changes = self.streams = Calls(path, SwiftLog(), Bounds(4, DEADLINE_S, DEADLINE_S))
+        self._moves = patcher.original("threading").Event()
 
     @contextlib.contextmanager
     def root(self) -> Iterator[int]:
-        time.sleep(2 * DEADLINE_S)
+        self.hang()
         with super().root() as fd:
             yield fd
+
+    def hang(self) -> None:
+        assert self._moves.wait(LIMIT_S)
+
+    def go_on(self) -> None:
+        """What hangs goes on, and its end is waited for."""
+        self._moves.set()
+        wait_for(lambda: not self.changes._jobs and not POOL._busy, sleep=sleep)
 
 
 @pytest.mark.expects_log("^WARNING swift.tests: .*/d: the file system does not answer$")
@@ -75,11 +84,13 @@ class TestStalls:
     def slow(self, files) -> Iterator[Files]:
         files.put("o", LONG, 1)
         quick = files.device
-        files.manager._devices[str(files.root)] = SlowDevice(str(files.root))
+        slow = files.manager._devices[str(files.root)] = SlowDevice(str(files.root))
         with thread_pool():
-            yield files
-            sleep(10 * DEADLINE_S)
-        files.manager._devices[str(files.root)].locks.close()
+            try:
+                yield files
+            finally:
+                slow.go_on()
+        slow.locks.close()
         files.manager._devices[str(files.root)] = quick
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE"])
@@ -99,7 +110,7 @@ class TestStalls:
             slow.publish(writer, 2)
         assert caught.value.status_int == 503
         writer.close()
-        sleep(10 * DEADLINE_S)
+        slow.device.go_on()
         assert slow.temporary_files() == []
         assert not (slow.directory / "p").exists()
 
@@ -107,25 +118,27 @@ class TestStalls:
     def test_an_upload_whose_client_was_told_that_it_failed_does_not_replace_what_is_there(self, slow, name):
         with pytest.raises(HTTPException):
             slow.put(name, b"" if name == "marker/" else b"new", 2)
-        sleep(10 * DEADLINE_S)
+        slow.device.go_on()
         assert (slow.directory / "o").read_bytes() == LONG
         assert slow.tree() == ["o"]
 
     def test_what_hangs_in_the_rename_itself_is_published_when_it_returns(self, slow, monkeypatch):
         real_rename, began = os.rename, []
-        slow.device.changes.deadline_s = LONGER_S
 
         def rename(*args: object, **kwargs: object) -> None:
-            began.append(time.monotonic())
-            time.sleep(2 * LONGER_S)
+            began.append(args)
+            slow.device.hang()
             real_rename(*args, **kwargs)
 
         monkeypatch.setattr(os, "rename", rename)
         monkeypatch.setattr(type(slow.device), "root", Device.root)
-        with pytest.raises(HTTPException) as caught:
-            slow.put("o", b"new", 2)
-        assert caught.value.status_int == 503
-        sleep(2 * LONGER_S)
+        while not began:  # what comes before it may take too long on a busy machine
+            slow.device.changes.deadline_s *= 2
+            with pytest.raises(HTTPException) as caught:
+                slow.put("o", b"new", 2)
+            assert caught.value.status_int == 503
+        assert (slow.directory / "o").read_bytes() == LONG
+        slow.device.go_on()
         assert (slow.directory / "o").read_bytes() == b"new"
         assert len(began) == 1
 

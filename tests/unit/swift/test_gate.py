@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
-from swift.common.concurrency import sleep
+from swift.common.concurrency import patcher, sleep
 from swift.common.ring import RingData
 from swift.common.swob import HTTPException
 from tests.exported import damage, export
 from tests.objects import SwiftLog, thread_pool
+from tests.waiting import LIMIT_S, wait_for
 
 from lustack.exports.table import FRESH_S
 from lustack.swift.gate import Gate
@@ -108,7 +108,9 @@ def test_what_was_known_stays_while_the_file_system_does_not_answer(gate, root, 
     found = export(root, tmp_path / "x")
     assert gate.find("a", "e") == found
     clock.wait()
-    monkeypatch.setattr("lustack.swift.gate.opened_device", lambda _: time.sleep(1))
+    moves = patcher.original("threading").Event()
+    monkeypatch.setattr("lustack.swift.gate.opened_device", lambda _: moves.wait(LIMIT_S))
     with thread_pool():
         assert gate.find("a", "e") == found
-        sleep(1)
+        moves.set()
+        wait_for(lambda: not gate._calls._jobs, sleep=sleep)

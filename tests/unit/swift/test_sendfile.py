@@ -13,6 +13,7 @@ import pytest
 from swift.common.concurrency import HTTPConnection, listen, patcher, sleep, socket, spawn, wsgi
 from swift.common.middleware.catch_errors import ByteEnforcer
 from tests.objects import SwiftLog, no_thread_pool, thread_pool
+from tests.waiting import LIMIT_S, wait_for
 
 from lustack.swift.calls import Bounds, Calls, StalledError
 from lustack.swift.device import Device
@@ -27,6 +28,7 @@ from lustack.swift.sendfile import (
     filter_factory,
     way_of,
 )
+from lustack.swift.threads import POOL
 
 FIRST = 65536
 BODY = os.urandom(30 * FIRST + 5)
@@ -80,7 +82,7 @@ class Origin:
 class Server:
     """Eventlet's server, as Swift runs it, with a pipeline."""
 
-    def __init__(self, app: App, timeout_s: float = 5) -> None:
+    def __init__(self, app: App, timeout_s: float = 120) -> None:
         self._socket = listen(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         options = {"socket_timeout": timeout_s, "log_output": False, "debug": False}
@@ -218,26 +220,26 @@ def test_a_client_that_does_not_read_is_left_after_the_timeout(file, serve, tmp_
     server = serve(SendfileMiddleware(app), 0.2)
     client = socket.create_connection(("127.0.0.1", server.port))
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    limit_s = time.monotonic() + 10
-    while not source or source[0].fd >= 0:
-        assert time.monotonic() < limit_s
-        sleep(0.05)
+    wait_for(lambda: source and source[0].fd < 0, sleep=sleep)
     client.close()
 
 
 @pytest.mark.expects_log("^WARNING swift.tests: /d: the file system does not answer$")
 def test_a_thread_that_hangs_keeps_the_connection_to_itself(file, monkeypatch):
     ends = socket.socketpair()
-    source = Source(Calls("/d", SwiftLog(), Bounds(1, 0.1, 1)).line(), os.open(file, os.O_RDONLY))
+    calls = Calls("/d", SwiftLog(), Bounds(1, 0.1, 1))
+    source = Source(calls.line(), os.open(file, os.O_RDONLY))
     before = set(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr("lustack.swift.sendfile._send_some", lambda *_: time.sleep(0.3))
+    moves = patcher.original("threading").Event()
+    monkeypatch.setattr("lustack.swift.sendfile._send_some", lambda *_: moves.wait(LIMIT_S))
     with thread_pool():
         kept = set(os.listdir("/proc/self/fd")) - before
         with pytest.raises(StalledError):
             Way(ends[0]).send(Slice(source, 0, len(BODY)))
         source.close()
         assert len(set(os.listdir("/proc/self/fd")) - before - kept) == 1
-        sleep(0.6)
+        moves.set()
+        wait_for(lambda: not calls._jobs and not POOL._busy, sleep=sleep)
     assert set(os.listdir("/proc/self/fd")) < before
     for end in ends:
         end.close()
@@ -269,7 +271,7 @@ class TestPace:
 
         receiving = patcher.original("threading").Thread(target=receive)
         receiving.start()
-        assert self.send(ends, file, 5000) == len(BODY)
+        assert self.send(ends, file, 120_000) == len(BODY)
         receiving.join()
         assert b"".join(received) == BODY
 

@@ -456,7 +456,6 @@ PLANTED = [
 ]
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("plant", PLANTED)
 class TestPlanted:
     @pytest.fixture(autouse=True)
