@@ -70,6 +70,10 @@ class ChainMixin:
         self._run(*command, process_input=new.render())
         return VolumeFiles(files.directory, files.name, new, files.bottom_format)
 
+    def _sync_names(self, path: str) -> None:
+        """Make durable that a file was renamed, or is gone."""
+        self._run(*recorder.render_sync(path, is_for_root=self._execute_as_root))
+
     def _set_formats(self, volume: Any, **formats: str) -> None:
         """Record formats with a volume: `format` of the active file, `base_format` of the bottom."""
         with volume.obj_as_admin():

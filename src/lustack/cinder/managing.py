@@ -3,6 +3,7 @@
 
 Rule 1: only here is a format found out by looking, since nobody recorded it; Cinder's inspector looks, and what it
     thinks unsafe is refused. It is recorded at once.
+Rule 2: what Cinder is told of a name is durable before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from cinder.image import image_utils
 from oslo_config import cfg
 
 from lustack.cinder.chains import ChainMixin
-from lustack.cinder.record import SUFFIX
 from lustack.cinder.shares import ConfiguredShare
 from lustack.cinder.specs import PLACING
 
@@ -83,8 +83,13 @@ class ManagingMixin(ChainMixin):
         self._set_rw_permissions(path)
         self._set_formats(volume, format=image_format)
         # Last, since from now on it is a volume.
-        self._run("mv", "-n", "-T", path, os.path.join(os.path.dirname(path), volume.name))
+        self._move(path, os.path.join(os.path.dirname(path), volume.name))
         return {"provider_location": address}
+
+    def _move(self, path: str, target: str) -> None:
+        """Rename a file durably; nothing has the other name."""
+        self._run("mv", "-n", "-T", path, target)
+        self._sync_names(target)
 
     def _list_manageable(self, volumes: list[Any]) -> list[dict[str, Any]]:
         """What lies in the shares, and whether it can be managed."""
@@ -121,14 +126,16 @@ class ManagingMixin(ChainMixin):
         }
 
     def _unmanage(self, volume: Any) -> None:
-        """Leave one plain file under the volume's name."""
+        """Leave one plain file under the volume's name; asked again after it was cut off, it finishes."""
         self._ensure_share_mounted(volume.provider_location)
         files = self._files(volume)
-        if files.record is None:
-            return
-        if files.active != files.name:
-            self._run("mv", "-f", "-T", files.path(files.active), files.path(files.name))
-        self._images.remove([files.path(files.name + SUFFIX)])
+        if files.record is not None:
+            active, plain = files.path(files.active), files.path(files.name)
+            # Nothing but the whole bottom of the chain is under another name, and only once.
+            if active != plain and (self._exists(active) or not self._exists(plain)):
+                self._run("mv", "-f", "-T", active, plain)
+            self._images.remove([files.record_path])
+        self._sync_names(files.record_path)
 
     def _update_migrated(self, volume: Any, new_volume: Any, original_status: str) -> dict[str, str | None]:
         """Give a copy that was made elsewhere the name of the volume that it replaces.
@@ -147,7 +154,7 @@ class ManagingMixin(ChainMixin):
         target = os.path.join(directory, name)
         if self._exists(target):
             return kept
-        self._run("mv", "-n", "-T", os.path.join(directory, new_volume.name), target)
+        self._move(os.path.join(directory, new_volume.name), target)
         return {"_name_id": None, "provider_location": location}
 
     @staticmethod

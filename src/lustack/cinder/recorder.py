@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the record of a volume, whole or not at all, and durably: the program `lustack-record FILE MODE`.
+"""Writes the record of a volume, whole or not at all, and durably: the program `lustack-record`.
+
+    lustack-record FILE MODE     replaces FILE by its input
+    lustack-record --sync FILE   makes durable that FILE was renamed, or is gone
 
 Rule 1: it is a program, since where files are used as root only root may write there; its input is the record.
 Rule 2: what is renamed before it in the same directory is durable, too: journals are committed in order.
@@ -15,9 +18,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from lustack.posix.atomic import TemporaryFile, is_lustre
+from lustack.posix.atomic import TemporaryFile, is_lustre, sync_directory, sync_rename
 
 PROGRAM: Final = "lustack-record"
+_SYNC: Final = "--sync"
 _USAGE_CODE: Final = 2
 _SUFFIX: Final = b".new"
 _CREATE: Final = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,10 +35,23 @@ def render_command(path: str, mode: int, *, is_for_root: bool) -> list[str]:
         mode: its permissions.
         is_for_root: whether it is run through the root helper.
     """
+    return [*_render_program(is_for_root=is_for_root), path, f"{mode:o}"]
+
+
+def render_sync(path: str, *, is_for_root: bool) -> list[str]:
+    """The command that makes durable that a file was renamed, or is gone.
+
+    Args:
+        path: the file.
+        is_for_root: whether it is run through the root helper.
+    """
+    return [*_render_program(is_for_root=is_for_root), _SYNC, path]
+
+
+def _render_program(*, is_for_root: bool) -> list[str]:
     # By its bare name through the helper: that is what the filter for rootwrap matches.
     needs_helper = is_for_root and os.geteuid() != 0
-    program = [PROGRAM] if needs_helper else [sys.executable, "-P", "-m", "lustack.cinder.recorder"]
-    return [*program, path, f"{mode:o}"]
+    return [PROGRAM] if needs_helper else [sys.executable, "-P", "-m", "lustack.cinder.recorder"]
 
 
 def replace(path: bytes, content: bytes, mode: int) -> None:
@@ -58,6 +75,28 @@ def replace(path: bytes, content: bytes, mode: int) -> None:
         os.close(dirfd)
 
 
+def sync(path: bytes) -> None:
+    """Make durable what was renamed and removed in a directory.
+
+    Args:
+        path: of a file there, whether it exists or not.
+    """
+    directory, name = os.path.split(path)
+    dirfd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_directory(dirfd)
+        if is_lustre(dirfd):
+            # Not a volume itself: it keeps no mark of ours.
+            with _make(dirfd, name) as witness:
+                _commit(witness)
+    except OSError as error:
+        # Without room for that, it stays in the journal's window, as a removal does (`lustack.posix.atomic`).
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+    finally:
+        os.close(dirfd)
+
+
 def _make(dirfd: int, name: bytes) -> TemporaryFile:
     temporary = name + _SUFFIX
     return TemporaryFile(dirfd, temporary, os.open(temporary, _CREATE, 0o600, dir_fd=dirfd), is_lustre(dirfd))
@@ -69,14 +108,26 @@ def _publish(temporary: TemporaryFile, name: bytes) -> None:
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP or not temporary.published:
             raise
-        # Lustre without `user_xattr` cannot mark the file. A new one was never synced, so syncing it reaches the
-        # server, which commits what came before. Source: llite/file.c, ll_fsync (lli_synced_to_mds).
         with _make(temporary.dirfd, name) as witness:
-            os.fsync(witness.fd)
+            _commit(witness)
+
+
+def _commit(witness: TemporaryFile) -> None:
+    """Have Lustre commit the journal by a new file.
+
+    Lustre without `user_xattr` cannot mark it. But it was never synced, so syncing it reaches the server, which commits
+    what came before. Source: llite/file.c, ll_fsync (lli_synced_to_mds).
+    """
+    try:
+        sync_rename(witness.dirfd, witness.fd, on_lustre=True)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        os.fsync(witness.fd)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program: writes what comes from standard input.
+    """The program.
 
     Returns:
         The exit code.
@@ -84,10 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if len(words) != _USAGE_CODE:
         sys.stderr.write(f"usage: {PROGRAM} FILE MODE  (replaces FILE by its input, durably)\n")
+        sys.stderr.write(f"       {PROGRAM} {_SYNC} FILE  (makes durable that FILE was renamed, or is gone)\n")
         return _USAGE_CODE
-    path, mode = words
+    path = words[1] if words[0] == _SYNC else words[0]
+    whole = os.fsencode(os.path.abspath(path))
     try:
-        replace(os.fsencode(os.path.abspath(path)), sys.stdin.buffer.read(), int(mode, 8))
+        if words[0] == _SYNC:
+            sync(whole)
+        else:
+            replace(whole, sys.stdin.buffer.read(), int(words[1], 8))
     except OSError as error:
         sys.stderr.write(f"{path}: {error.strerror}\n")
         return 1

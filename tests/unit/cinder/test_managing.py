@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from cinder import exception
+from oslo_concurrency import processutils
 from tests.unit.cinder.bench import GIB, SHARE, Bench, Snapshot, Type, Volume
 
 
@@ -88,6 +89,46 @@ def test_the_file_that_nova_pulled_everything_into_is_what_is_left_behind(stage:
     (stage.share / f"{volume.name}.info").write_text(f'{{"active": "{pulled}"}}')
     stage.driver.unmanage(volume)
     assert stage.names() == [volume.name]
+
+
+def test_a_volume_that_is_left_behind_is_one_file_whenever_that_is_cut_off(stage: Bench):
+    stage.set_up()
+    for leaves_old in (False, True):
+        volume = stage.create()
+        pulled = f"{volume.name}.0badcafe"
+        stage.write(volume, 1, 0)
+        os.rename(stage.share / volume.name, stage.share / pulled)
+        if leaves_old:
+            (stage.share / volume.name).write_text("what Nova merged, not removed yet")
+        (stage.share / f"{volume.name}.info").write_text(f'{{"active": "{pulled}"}}')
+        cuts = len(list(stage.cut(lambda volume=volume: stage.driver.unmanage(volume))))
+        assert cuts > 3
+        assert stage.reads(volume, 1, 0)
+        assert stage.names() == [volume.name]
+        stage.driver.delete_volume(volume)
+
+
+def test_a_volume_that_has_lost_its_file_keeps_its_record(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    record = f"{volume.name}.info"
+    (stage.share / record).write_text(f'{{"active": "{volume.name}.0badcafe"}}')
+    (stage.share / volume.name).unlink()
+    with pytest.raises(processutils.ProcessExecutionError, match="No such file"):
+        stage.driver.unmanage(volume)
+    assert stage.names() == [record]
+
+
+def test_new_names_are_durable_before_cinder_hears_of_them(stage: Bench):
+    stage.set_up()
+    volume, copy = Volume(volume_type=Type()), stage.create()
+    stage.driver.manage_existing(volume, put(stage, "disk"))
+    assert stage.commands[-1][-2:] == ("--sync", str(stage.share / volume.name))
+    stage.driver.unmanage(volume)
+    assert stage.commands[-1][-2:] == ("--sync", str(stage.share / f"{volume.name}.info"))
+    replaced = Volume(provider_location="1.1.1.1@tcp:/elsewhere")
+    stage.driver.update_migrated_volume(None, replaced, copy, "available")
+    assert stage.commands[-1][-2:] == ("--sync", str(stage.share / replaced.name))
 
 
 def test_a_copy_takes_the_name_and_the_format_of_the_volume_that_it_replaces(stage: Bench):

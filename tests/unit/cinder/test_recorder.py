@@ -87,6 +87,43 @@ def test_a_record_that_cannot_be_written_is_as_it_was(tmp_path: Path, monkeypatc
     assert os.listdir(tmp_path) == [RECORD]
 
 
+def test_elsewhere_than_on_lustre_a_rename_is_made_durable_by_its_directory(tmp_path: Path, calls: list):
+    recorder.sync(os.fsencode(tmp_path / "volume-1"))
+    assert calls == [("fsync", tmp_path.name)]
+
+
+@pytest.mark.parametrize("can_mark", [True, False])
+def test_on_lustre_a_rename_is_made_durable_by_a_new_file_that_is_gone_then(
+    tmp_path: Path, calls: list, monkeypatch: pytest.MonkeyPatch, can_mark: bool
+):
+    def refuse(fd: int, *rest: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(recorder, "is_lustre", lambda fd: True)
+    if not can_mark:
+        monkeypatch.setattr(os, "setxattr", refuse)
+    (tmp_path / "volume-1").write_text("x")
+    recorder.sync(os.fsencode(tmp_path / "volume-1"))
+    assert calls[-2:] == [("setxattr" if can_mark else "fsync", calls[-2][1]), ("fsync", "volume-1.new")]
+    assert (("setxattr", "volume-1.new") in calls) == can_mark
+    assert os.listdir(tmp_path) == ["volume-1"]
+    assert os.listxattr(tmp_path / "volume-1") == []
+
+
+@pytest.mark.parametrize(("number", "is_told"), [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EIO, True)])
+def test_what_was_renamed_on_a_full_lustre_is_left_to_its_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_told: bool
+):
+    def refuse(fd: int, *rest: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(recorder, "is_lustre", lambda fd: True)
+    monkeypatch.setattr(os, "setxattr", refuse)
+    status = recorder.main(["--sync", str(tmp_path / "volume-1")])
+    assert status == int(is_told)
+    assert os.listdir(tmp_path) == []
+
+
 def run(*words: str, content: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "lustack.cinder.recorder", *words]
     return subprocess.run(command, input=content, capture_output=True, text=True, check=False)
@@ -96,6 +133,7 @@ def test_the_program_writes_what_it_reads_or_says_why_not(tmp_path: Path):
     path = tmp_path / RECORD
     assert run(str(path), "660", content="{}").returncode == 0
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("{}", 0o660)
+    assert run("--sync", str(path)).returncode == 0
     failed = run(str(tmp_path / "gone" / RECORD), "660")
     assert (failed.returncode, "No such file" in failed.stderr) == (1, True)
     wrong = run()
@@ -105,6 +143,7 @@ def test_the_program_writes_what_it_reads_or_says_why_not(tmp_path: Path):
 def test_the_program_is_named_as_the_filter_of_rootwrap_has_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert recorder.render_command("/x", 0o660, is_for_root=True) == ["lustack-record", "/x", "660"]
+    assert recorder.render_sync("/x", is_for_root=True) == ["lustack-record", "--sync", "/x"]
     assert recorder.render_command("/x", 0o666, is_for_root=False)[:1] == [sys.executable]
     filters = Path(__file__).parents[3] / "etc/cinder/rootwrap.d/lustack.filters"
     assert "lustack-record: CommandFilter, lustack-record, root" in filters.read_text().splitlines()
