@@ -7,7 +7,7 @@ Each share is a pool. A volume is a file in the root of its share, `volume-<id>`
 chain of files and a record (see `record`).
 
 Rule 1: this class is what Cinder calls: locks, checks that the share answers, and the translation of errors. What is
-    done is in the parts that it is made of: mounting, chains, snapshots, copies, managing.
+    done is in the parts that it is made of: mounting, chains, snapshots, copies, managing, removing.
 Rule 2: importing this module registers the connector of `lustack.brick`.
 """
 
@@ -27,13 +27,13 @@ from lustack.brick.bounded import BoundedRunner
 from lustack.brick.client import LustreClient
 from lustack.cinder import keys, specs
 from lustack.cinder.copies import CopyMixin
-from lustack.cinder.errors import UnknownShareError
 from lustack.cinder.faults import translated
 from lustack.cinder.images import GIB, Image, Images
 from lustack.cinder.managing import ManagingMixin
 from lustack.cinder.mounting import name_option
 from lustack.cinder.opts import VOLUME_OPTS
 from lustack.cinder.pools import PoolMixin
+from lustack.cinder.removing import RemovalMixin
 from lustack.cinder.shares import ConfiguredShare
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _LOCK: Final = "{self.driver_prefix}-{volume.id}"
 
 
 @interface.volumedriver
-class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDriverDistributed):
+class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, RemovalMixin, remotefs.RemoteFSSnapDriverDistributed):
     """Cinder's driver for volumes on Lustre.
 
     Version history:
@@ -157,38 +157,7 @@ class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, remotefs.RemoteFSSnapDri
     @coordination.synchronized(_LOCK)
     def delete_volume(self, volume: Any) -> None:
         """Remove all files of a volume, recorded or not."""
-        for share in self._find_places(volume):
-            self._ensure_share_mounted(share)
-            directory = self._get_mount_point_for_share(share)
-            names = self._list_own_files(directory, volume.name)
-            # The record goes last: as long as it is there, it says what was what.
-            ordered = sorted(names, key=lambda name: name.endswith(".info"))
-            self._images.remove([os.path.join(directory, name) for name in ordered])
-
-    def _find_places(self, volume: Any) -> list[str]:
-        """The shares where files of a volume may lie: where it is recorded, and that of its pool.
-
-        They differ when its making was cut off. Nothing is recorded then, or, of the copy that a migration makes, where
-        the original lies.
-
-        Raises:
-            UnknownShareError: it is recorded, and neither is configured.
-        """
-        places: list[str] = []
-        problem: UnknownShareError | None = None
-        for find_share in (self._find_recorded, self._find_share):
-            try:
-                places.append(find_share(volume))
-            except UnknownShareError as error:
-                problem = problem or error
-        if problem is not None and not places:
-            if volume.provider_location:
-                raise problem
-            LOG.warning("Volume %s was never made: nothing to remove", volume.id)
-        return sorted(set(places))
-
-    def _find_recorded(self, volume: Any) -> str:
-        return self._find_configured(volume.provider_location or "nowhere").address
+        self._remove(volume)
 
     @translated
     @coordination.synchronized(_LOCK)

@@ -67,6 +67,13 @@ class Type:
     extra_specs: dict[str, str] = field(default_factory=dict)
 
 
+class Context:
+    """Whoever asks; may do everything."""
+
+    def elevated(self) -> Context:
+        return self
+
+
 @dataclass
 class Volume:
     """As much of Cinder's volume as a driver uses."""
@@ -83,7 +90,7 @@ class Volume:
     admin_metadata: dict[str, str] = field(default_factory=dict)
     volume_attachment: list[Any] = field(default_factory=list)
     host: str = "here@lustre#scratch/volumes"
-    obj_context: Any = None
+    obj_context: Any = field(default_factory=Context)
     glance_metadata: Any = None
     _name_id: str | None = None
     saves: int = 0
@@ -94,8 +101,12 @@ class Volume:
         return self.has_loaded
 
     @property
+    def name_id(self) -> str:
+        return self._name_id or self.id
+
+    @property
     def name(self) -> str:
-        return f"volume-{self._name_id or self.id}"
+        return f"volume-{self.name_id}"
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key)
@@ -155,6 +166,9 @@ class Bench:
         for name, value in (defaults | options).items():
             cfg.CONF.set_override(name, value, "lustre")
         self.driver = LustreDriver(configuration=settings, execute=self.execute, host="here@lustre")
+        # The volumes that Cinder's database has, of those that a test puts there.
+        self.database: list[Volume] = []
+        self.driver._list_volumes = self.list_volumes
         client = self.driver._remotefsclient
         client.__class__ = Client
         client.mounted, client.failures = set(), []
@@ -165,6 +179,10 @@ class Bench:
         if self.fail_at is not None and len(self.commands) > self.fail_at:
             raise CutError(command)
         return run(*command, **options)
+
+    def list_volumes(self, context: Context, filters: dict[str, str]) -> list[Volume]:
+        assert context
+        return [each for each in self.database if all(getattr(each, key) == value for key, value in filters.items())]
 
     def set_up(self) -> None:
         self.driver.do_setup(None)

@@ -52,40 +52,6 @@ def test_an_impossible_type_makes_no_file(stage: Bench):
     assert stage.names() == []
 
 
-def test_all_files_of_a_volume_go_with_it_and_none_of_its_neighbour(stage: Bench):
-    stage.set_up()
-    volume, neighbour = stage.create(), stage.create()
-    for suffix in (".info", ".0badcafe", ".0badcafe.fresh"):
-        (stage.share / f"{volume.name}{suffix}").write_text("x")
-    (stage.share / f"{volume.name}0").write_text("another volume's")
-    stage.driver.delete_volume(volume)
-    assert stage.names() == sorted([neighbour.name, f"{volume.name}0"])
-
-
-@pytest.mark.expects_log("was never made")
-def test_a_volume_that_was_never_made_is_deleted(stage: Bench):
-    stage.set_up()
-    stage.driver.delete_volume(Volume(provider_location=None))
-    stage.driver.delete_volume(Volume(provider_location=None, host="here@lustre#scratch/elsewhere"))
-
-
-# Cinder learns where a volume lies from what the driver returns; a copy that a migration makes begins as its original.
-@pytest.mark.parametrize("recorded", [None, "10.0.0.9@tcp:/other/volumes"])
-def test_what_was_being_made_when_the_service_was_killed_goes_with_its_volume(stage: Bench, recorded: str | None):
-    stage.set_up()
-    volume = stage.create()
-    volume.provider_location = recorded
-    stage.driver.delete_volume(volume)
-    assert stage.names() == []
-
-
-def test_a_volume_on_a_share_that_is_not_configured_is_not_forgotten(stage: Bench):
-    stage.set_up()
-    volume = Volume(provider_location="10.0.0.9@tcp:/other/volumes", host="here@lustre#other/volumes")
-    with pytest.raises(exception.VolumeDriverException, match="not configured"):
-        stage.driver.delete_volume(volume)
-
-
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
 def test_a_volume_grows(stage: Bench, kind: str):
     stage.set_up()

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from cinder import exception
+from tests.unit.cinder.bench import SHARE, Bench, Volume
+
+
+def test_all_files_of_a_volume_go_with_it_and_none_of_its_neighbour(stage: Bench):
+    stage.set_up()
+    volume, neighbour = stage.create(), stage.create()
+    for suffix in (".info", ".0badcafe", ".0badcafe.fresh"):
+        (stage.share / f"{volume.name}{suffix}").write_text("x")
+    (stage.share / f"{volume.name}0").write_text("another volume's")
+    stage.driver.delete_volume(volume)
+    assert stage.names() == sorted([neighbour.name, f"{volume.name}0"])
+
+
+@pytest.mark.expects_log("was never made")
+def test_a_volume_that_was_never_made_is_deleted(stage: Bench):
+    stage.set_up()
+    stage.driver.delete_volume(Volume(provider_location=None))
+    stage.driver.delete_volume(Volume(provider_location=None, host="here@lustre#scratch/elsewhere"))
+
+
+# Cinder learns where a volume lies from what the driver returns; a copy that a migration makes begins as its original.
+@pytest.mark.parametrize("recorded", [None, "10.0.0.9@tcp:/other/volumes"])
+def test_what_was_being_made_when_the_service_was_killed_goes_with_its_volume(stage: Bench, recorded: str | None):
+    stage.set_up()
+    volume = stage.create()
+    volume.provider_location = recorded
+    stage.driver.delete_volume(volume)
+    assert stage.names() == []
+
+
+def test_a_volume_on_a_share_that_is_not_configured_is_not_forgotten(stage: Bench):
+    stage.set_up()
+    volume = Volume(provider_location="10.0.0.9@tcp:/other/volumes", host="here@lustre#other/volumes")
+    with pytest.raises(exception.VolumeDriverException, match="not configured"):
+        stage.driver.delete_volume(volume)
+
+
+@pytest.mark.expects_log("it stays")
+def test_a_file_that_did_not_become_a_volume_in_the_end_outlives_the_attempt(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    volume.status = "error_managing_deleting"
+    stage.driver.delete_volume(volume)
+    assert stage.names() == [volume.name]
+
+
+# What a migration leaves in Cinder's database when it is cut off after it saved the one volume, or the other, too.
+@pytest.mark.expects_log("they stay")
+@pytest.mark.parametrize("is_named_after_the_copy", [True, False])
+def test_a_copy_that_a_migration_left_does_not_take_the_files_of_the_volume_with_it(
+    stage: Bench, is_named_after_the_copy: bool
+):
+    stage.set_up()
+    volume = stage.create()
+    other = Volume(provider_location=SHARE)
+    if is_named_after_the_copy:
+        copy, owner = volume, other
+        owner._name_id = copy.id
+    else:
+        copy, owner = other, volume
+        copy._name_id = owner.id
+    stage.database += [copy, owner]
+    stage.driver.delete_volume(copy)
+    assert stage.names() == [volume.name]
+
+
+# As a migration ends: the copy is named after the volume, on its own share, or the volume after the copy.
+@pytest.mark.parametrize("name_id", [None, "another"])
+def test_the_original_goes_when_its_copy_has_taken_its_place(stage: Bench, name_id: str | None):
+    stage.set_up()
+    original = stage.create()
+    moved = Volume(id=original.id, _name_id=name_id, provider_location="1.1.1.1@tcp:/elsewhere")
+    replaced = Volume(_name_id=original.id)
+    stage.database += [moved, replaced]
+    stage.driver.delete_volume(replaced)
+    assert stage.names() == []
