@@ -18,6 +18,7 @@ from lustack.cli import exits
 
 NOUNS: Mapping[str, tuple[str, str]] = {
     "changelog": ("lustack.cli.changelog", "look into changelogs of Lustre"),
+    "config": ("lustack.cli.config", "make the configuration of a cluster"),
     "doctor": ("lustack.cli.doctor", "tell whether this host is ready for volumes on Lustre"),
     "export": ("lustack.cli.export", "make existing directories containers"),
     "fsck": ("lustack.cli.fsck", "check files against listings and metadata"),

@@ -2,8 +2,7 @@
 """The configuration files of a host, as text.
 
 Rule 1: no input, no output: the same host gives the same bytes.
-Rule 2: a value is escaped where a file is written, nowhere else: a path may hold `%`, `$` and blanks.
-Rule 3: every option that is not Swift's default says why.
+Rule 2: every option that is not Swift's default says why.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from lustack.errors import ConfigurationError
-from lustack.server import pipeline
+from lustack.server import ini, pipeline
+from lustack.server.ini import Sections
 from lustack.server.topology import LOOPBACK, Assigned, Host, Policy, User
-
-Sections = Mapping[str, Mapping[str, str]]
-"""Section -> option -> value, in the order of the file."""
 
 PART_POWER = 6
 """64 partitions. There is one device, so they only spread the databases over directories; it can never
@@ -45,17 +41,17 @@ def files(host: Host, assigned: Assigned) -> dict[str, str]:
         ConfigurationError: a value that no configuration file can hold, or a filter that nobody knows.
     """
     rendered = {
-        "swift.conf": _ini(_swift(host, assigned)),
-        "proxy-server.conf": _ini(_proxy(host, assigned)),
-        "account-server.conf": _ini(_database_server(host, "account", assigned.ports.account)),
-        "container-server.conf": _ini(_database_server(host, "container", assigned.ports.container)),
-        "object-server.conf": _ini(_object_server(host, assigned)),
-        "object-updater.conf": _ini(_object_updater(host)),
-        "object-expirer.conf": _ini(_object_expirer(host, assigned)),
-        "internal-client.conf": _ini(_internal_client(host, assigned)),
+        "swift.conf": ini.render(_swift(host, assigned)),
+        "proxy-server.conf": ini.render(_proxy(host, assigned)),
+        "account-server.conf": ini.render(_database_server(host, "account", assigned.ports.account)),
+        "container-server.conf": ini.render(_database_server(host, "container", assigned.ports.container)),
+        "object-server.conf": ini.render(_object_server(host, assigned)),
+        "object-updater.conf": ini.render(_object_updater(host)),
+        "object-expirer.conf": ini.render(_object_expirer(host, assigned)),
+        "internal-client.conf": ini.render(_internal_client(host, assigned)),
     }
     if host.sync:
-        rendered["lustack.conf"] = _ini(_sync(host, assigned), escape="$")
+        rendered["lustack.conf"] = ini.render(_sync(host, assigned), escape="$")
     return rendered
 
 
@@ -69,26 +65,6 @@ def rings(host: Host, assigned: Assigned) -> str:
     for policy in host.policies:
         wanted[policy.ring] = {"port": ports.object, "device": policy.device}
     return json.dumps({"ip": LOOPBACK, "part_power": PART_POWER, "rings": wanted}, indent=1, sort_keys=True)
-
-
-def _ini(sections: Sections, escape: str = "%") -> str:
-    blocks = []
-    for section, options in sections.items():
-        lines = [f"{option} = {_value(section, option, value, escape)}" for option, value in options.items()]
-        blocks.append("\n".join((f"[{section}]", *lines, "")))
-    return "\n".join(blocks)
-
-
-def _value(section: str, option: str, value: str, escape: str) -> str:
-    """A value as the parser of the file reads it back.
-
-    `%` starts a reference for configparser (Swift, paste.deploy), `$` for oslo.config; doubled they are
-    themselves.
-    """
-    if value != value.strip() or not value.isprintable():
-        allowed = "text without line breaks, control characters, and blanks at its ends"
-        raise ConfigurationError(section, option, value, allowed)
-    return value.replace(escape, escape * 2)
 
 
 def _common(host: Host) -> dict[str, str]:
@@ -118,12 +94,13 @@ def _swift(host: Host, assigned: Assigned) -> Sections:
             "swift_hash_path_prefix": assigned.hash_prefix,
             "swift_hash_path_suffix": assigned.hash_suffix,
         },
-        **{f"storage-policy:{policy.index}": _policy(policy) for policy in host.policies},
+        **{f"storage-policy:{policy.index}": policy_options(policy) for policy in host.policies},
         "swift-constraints": {"max_file_size": str(host.max_file_size_bytes)},
     }
 
 
-def _policy(policy: Policy) -> Mapping[str, str]:
+def policy_options(policy: Policy) -> Mapping[str, str]:
+    """The options of a policy in swift.conf."""
     return {
         "name": policy.name,
         "policy_type": "replication",
@@ -132,25 +109,13 @@ def _policy(policy: Policy) -> Mapping[str, str]:
     }
 
 
-def _pipeline(host: Host, assigned: Assigned, names: tuple[str, ...], app: str) -> Sections:
-    """The section of a pipeline, and one for each of its filters."""
-    return {
-        "pipeline:main": {"pipeline": " ".join((*names, app))},
-        **{f"filter:{name}": _filter(host, assigned, name) for name in dict.fromkeys(names)},
-    }
-
-
-def _filter(host: Host, assigned: Assigned, name: str) -> Mapping[str, str]:
+def _pipeline(host: Host, assigned: Assigned, names: tuple[str, ...]) -> Sections:
     own = {
         "cache": _cache(host, assigned),
         "namespace": {"devices": host.node, "swift_dir": host.etc},
-        "tempauth": {_user_option(user): " ".join((user.key, *user.groups)) for user in host.users},
-    }.get(name, {})
-    asked = host.filter_options.get(name, {})
-    options = {**pipeline.FILTERS.get(name, {}), **own, **asked}
-    if not options:
-        raise ConfigurationError("pipeline", "filter", name, f"one of {', '.join(sorted(pipeline.FILTERS))}")
-    return options
+        "tempauth": user_options(host.users),
+    }
+    return pipeline.sections(names, "proxy-server", own, host.filter_options)
 
 
 def _cache(host: Host, assigned: Assigned) -> Mapping[str, str]:
@@ -169,6 +134,11 @@ def _cache(host: Host, assigned: Assigned) -> Mapping[str, str]:
         # There is one, which is started again at once when it dies.
         "error_suppression_interval": "0",
     }
+
+
+def user_options(users: Sequence[User]) -> Mapping[str, str]:
+    """The options of tempauth that make these users."""
+    return {_user_option(user): " ".join((user.key, *user.groups)) for user in users}
 
 
 def _user_option(user: User) -> str:
@@ -194,7 +164,7 @@ def _proxy(host: Host, assigned: Assigned) -> Sections:
     }
     return {
         "DEFAULT": {**_common(host), "bind_port": str(assigned.ports.proxy)},
-        **_pipeline(host, assigned, host.pipeline, "proxy-server"),
+        **_pipeline(host, assigned, host.pipeline),
         "app:proxy-server": app,
     }
 
@@ -202,7 +172,7 @@ def _proxy(host: Host, assigned: Assigned) -> Sections:
 def _database_server(host: Host, kind: str, port: int) -> Sections:
     return {
         "DEFAULT": {**_common(host), "bind_port": str(port), "devices": host.databases},
-        **_backend_pipeline(host, kind),
+        **pipeline.backend(kind, host.cache),
         f"app:{kind}-server": {"use": f"egg:swift#{kind}"},
         f"{kind}-replicator": {},
         # The account's figures follow soon, and a server that was away is asked again at once.
@@ -228,17 +198,8 @@ def _object_server(host: Host, assigned: Assigned) -> Sections:
     }
     return {
         "DEFAULT": {**_common(host), "bind_port": str(assigned.ports.object), "devices": host.node},
-        **_backend_pipeline(host, "object"),
+        **pipeline.backend("object", host.cache),
         "app:object-server": app,
-    }
-
-
-def _backend_pipeline(host: Host, kind: str) -> Sections:
-    recon = {**pipeline.FILTERS["recon"], "recon_cache_path": host.cache}
-    return {
-        "pipeline:main": {"pipeline": f"healthcheck recon {kind}-server"},
-        "filter:healthcheck": pipeline.FILTERS["healthcheck"],
-        "filter:recon": recon,
     }
 
 
@@ -263,7 +224,7 @@ def _internal_client(host: Host, assigned: Assigned) -> Sections:
 
 def _internal(host: Host, assigned: Assigned) -> Sections:
     return {
-        **_pipeline(host, assigned, pipeline.INTERNAL, "proxy-server"),
+        **_pipeline(host, assigned, pipeline.INTERNAL),
         "app:proxy-server": {"use": host.proxy_app, **_INTERNAL_APP},
     }
 
