@@ -5,11 +5,13 @@ Swift serves all requests of a process by one thread. A call that waits for the 
 the health check too. So every call runs in a thread of `lustack.swift.threads`.
 
 Rule 1: a device has so many threads and no more: when it stalls, they hang, and the pool has others for other devices.
-Rule 2: a request waits no longer than the deadline; then it is told so, and the thread goes on by itself: nothing can
-take it back from the kernel. Its place stays taken until it returns.
+Rule 2: a request waits no longer than the deadline for a call that hangs; then it is told so, and the thread goes on by
+itself: nothing can take it back from the kernel. Its place stays taken until it returns.
 Rule 3: what a thread that was left alone uses (a descriptor) is given back by that thread and by nobody else before.
 Rule 4: while all places are taken by calls that hang, newcomers are told at once: else they would fill the server until
-nobody gets in. What hangs is asked of the threads: an event loop that has too much to do is no file system that stalls.
+nobody gets in.
+Rule 5: what hangs is asked of the threads: an event loop that has too much to do is no file system that stalls. Where
+nothing hangs a request waits for its turn as long as that takes.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ _TIDYING = 2
 _WATCH_S = 0.05
 """How often somebody looks whether a thread that was given up is back."""
 
+_LONG_PART = 0.5
+"""Who waited for a place as long as the deadline goes on waiting, unless a call hangs for so much of it."""
+
 _Result = TypeVar("_Result")
 
 
@@ -43,7 +48,7 @@ class Bounds:
 
     Attributes:
         places: how many calls run at the same time.
-        deadline_s: how long a request waits for one call, its turn included.
+        deadline_s: how long a request waits for one call, and for its turn while others hang.
         patience_s: how long every call may hang, with all places taken, before newcomers are sent away.
     """
 
@@ -99,13 +104,15 @@ class Calls:
         """Takes a place, waiting for it.
 
         Raises:
-            StalledError: there is none.
+            StalledError: there is none, and a call hangs.
         """
         began_s = time.monotonic()
         if self._places.locked() and all(job.hangs_since(began_s - self._patience_s) for job in self._jobs):
             raise StalledError(self.path, 0.0)
-        if not self._places.acquire(timeout=self.deadline_s):
-            raise StalledError(self.path, time.monotonic() - began_s)
+        while not self._places.acquire(timeout=self.deadline_s):
+            now_s = time.monotonic()
+            if any(job.hangs_since(now_s - self.deadline_s * _LONG_PART) for job in self._jobs):
+                raise StalledError(self.path, now_s - began_s)
 
     def took(self, job: _Job) -> None:
         """A call has the place that `enter` took."""
@@ -240,16 +247,20 @@ class _Job:
         try:
             POOL.run(self._work)
         except BaseException as error:
-            self._event = Event()
-            self._is_late = True
-            self._calls.say_late()
-            spawn_n(self._watch)
-            if error is limit:
-                raise StalledError(self._calls.path, self._calls.deadline_s) from None
-            raise
+            if error is not limit or _DONE not in self._marks:
+                self._give_up()
+                if error is limit:
+                    raise StalledError(self._calls.path, self._calls.deadline_s) from None
+                raise
         finally:
             limit.cancel()
         self._calls.leave(self)
+
+    def _give_up(self) -> None:
+        self._event = Event()
+        self._is_late = True
+        self._calls.say_late()
+        spawn_n(self._watch)
 
     def _watch(self) -> None:
         """Nobody waits any more; notices that the thread is back."""
@@ -293,6 +304,9 @@ class _Job:
 
     def wait(self) -> None:
         self._event.wait(self._calls.deadline_s)
+        if _DONE in self._marks:
+            # Only the event loop does not know it yet.
+            self._event.wait()
         if self._event.ready():
             return
         if not self._is_late:

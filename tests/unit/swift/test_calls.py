@@ -13,7 +13,7 @@ from swift.common.concurrency import Event, Timeout, patcher, sleep, spawn
 from tests.objects import SwiftLog, no_thread_pool, thread_pool
 from tests.waiting import LIMIT_S, wait_for
 
-from lustack.swift.calls import Bounds, Calls, StalledError
+from lustack.swift.calls import Bounds, Calls, StalledError, _Job
 
 threading = patcher.original("threading")
 DEADLINE_S = 0.2
@@ -76,6 +76,13 @@ def make(places: int = 2, deadline_s: float = DEADLINE_S, patience_s: float = DE
 
 def wait_until(condition: Callable[[], bool]) -> None:
     wait_for(condition, sleep=sleep)
+
+
+def let_it_return_unnoticed(calls: Calls) -> None:
+    """Holds the event loop until the only call is back, and its deadline has passed."""
+    (job,) = calls._jobs
+    wait_for(lambda: bool(job._marks))
+    time.sleep(2 * DEADLINE_S)
 
 
 class TestLine:
@@ -196,6 +203,32 @@ class TestStalls:
         clock.now_s += 0.1
         asking = [spawn(calls.line().run, disk.ask, str(number)) for number in range(3)]
         assert [each.wait() for each in asking] == ["0", "1", "2"]
+
+    def test_who_waits_for_a_turn_goes_on_waiting_while_nothing_hangs(self, inline):
+        calls = make(places=1)
+        calls.enter()
+        young = _Job(calls, abs, (-1,), has_place=True)
+        waiting = spawn(calls.enter)
+        sleep(3 * DEADLINE_S)
+        assert not waiting.dead
+        calls.leave(young)
+        assert waiting.wait() is None
+
+    def test_a_call_that_is_back_when_its_deadline_is_noticed_is_not_late(self, threads, disk):
+        calls = make()
+        asking = spawn(calls.line().run, disk.ask, "x")
+        sleep()
+        let_it_return_unnoticed(calls)
+        assert asking.wait() == "x"
+
+    def test_a_call_beside_that_is_back_when_its_deadline_is_noticed_is_not_late(self, threads, disk):
+        calls = make()
+        line = calls.line()
+        line.start(disk.ask, "x")
+        waiting = spawn(line.wait)
+        sleep()
+        let_it_return_unnoticed(calls)
+        assert waiting.wait() == "x"
 
     @staticmethod
     def _waited_s(calls: Calls, disk: Disk) -> float:
