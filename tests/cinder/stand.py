@@ -25,7 +25,7 @@ from tests.cinder import broker, glance
 from tests.functional import filesystem
 
 SERVICES = ("api", "scheduler", "volume", "backup")
-START_LIMIT_S = 120.0
+START_LIMIT_S = 300.0
 PROJECT = "0123456789abcdef0123456789abcdef"
 SERVER = "127.0.0.1@tcp"
 
@@ -200,7 +200,7 @@ class Stand:
         for service in services:
             process = self.processes.pop(service)
             try:
-                process.wait(30)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -19,7 +19,7 @@ from tests.openstack import catalogue, database, hypervisor, settings
 from tests.openstack.console import Console
 from tests.openstack.stand import BACKENDS, Stand
 
-LIMIT_S = 240.0
+LIMIT_S = 900.0
 KINDS = tuple(BACKENDS)
 FLAVOR = "tiny"
 IMAGE = "guest"

@@ -6,6 +6,7 @@ LUSTACK_TEST_STAND=/var/tmp/lustack-openstack tox -e openstack      uses the one
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests import mounts
+from tests.cinder.stand import wait_for
 from tests.openstack.cloud import Cloud
 from tests.openstack.stand import Stand, attach, find_left_over, list_rules, running
 
@@ -31,6 +33,8 @@ def stand() -> Iterator[Stand]:
     try:
         with running(root) as found:
             yield found
+        with contextlib.suppress(AssertionError):  # said in full below
+            wait_for(lambda: not find_left_over(root), "what was stopped is gone")
         assert find_left_over(root) == []
         assert list_rules() == rules
     finally:

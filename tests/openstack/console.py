@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.cinder.stand import wait_for
 
-LIMIT_S = 180.0
+LIMIT_S = 900.0
 DISK = "vdb"
 """What the guest calls the first disk beside that which it has booted from."""
 GIB_SECTORS = (1 << 30) // 512

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = Path(sys.executable).parent
-STOP_LIMIT_S = 30.0
+STOP_LIMIT_S = 120.0
 
 GUNICORN = """
 wsgi_app = "{application}"

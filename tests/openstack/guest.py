@@ -39,11 +39,13 @@ while :; do
     [ -e $directory/size ] || continue
     disk=${directory##*/}
     size=$($B cat $directory/size)
-    eval "known=\\$size_$disk count=\\$count_$disk"
-    if [ "$known" != "$size" ]; then
+    # Another disk has another number, however short its name was free.
+    key=$size-$($B cat $directory/diskseq 2>/dev/null)
+    eval "known=\\$key_$disk count=\\$count_$disk"
+    if [ "$known" != "$key" ]; then
       holds=$($B dd if=/dev/$disk bs=512 skip=2048 count=1 2>/dev/null | $B head -n 1 | $B tr -cd 'A-Za-z0-9 -')
       case $holds in "GUEST-WROTE "*) count=${holds##* } ;; *) count=0 ;; esac
-      eval "size_$disk=$size"
+      eval "key_$disk=$key"
       echo "GUEST-DISK $disk sectors=$size serial=$($B cat $directory/serial 2>/dev/null) holds=$holds"
     fi
     [ $disk = vda ] && continue
@@ -53,7 +55,7 @@ while :; do
       [ $((turn % 3)) = 0 ] && echo "GUEST-WROTE $disk $count"
   done
   # A disk that went away is new when it comes back.
-  for disk in vdb vdc vdd; do [ -e /sys/block/$disk ] || eval "size_$disk="; done
+  for disk in vdb vdc vdd; do [ -e /sys/block/$disk ] || eval "key_$disk="; done
   $B sleep 1
 done
 """

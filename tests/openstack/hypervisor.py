@@ -10,9 +10,11 @@ Rule 1: below `mounts` must be all that Nova mounts: it is shared, and the names
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cinder.stand import wait_for
@@ -59,7 +61,7 @@ ACCOUNTS = {
     "/etc/group": f"{GUESTS_USER}:x:64055:\nlibvirt:x:64056:\n",
 }
 
-PROBE_LIMIT_S = 15
+PROBE_LIMIT_S = 30
 
 
 def find_accelerator(image: Path) -> str:
@@ -87,8 +89,21 @@ def share(mounts: Path) -> None:
     subprocess.run(["mount", "--make-shared", mounts], check=True)
 
 
+@contextlib.contextmanager
+def places() -> Iterator[None]:
+    """Have the directories of libvirt, which its own are put over; those that the host lacks are removed again."""
+    made = [Path(path) for path in DIRECTORIES if not Path(path).exists()]
+    for path in made:
+        path.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        for path in made:
+            path.rmdir()
+
+
 def start(crew: Crew, directory: Path, accelerator: str) -> None:
-    """Start libvirt.
+    """Start libvirt, within `places`.
 
     Args:
         crew: whose process it becomes.
@@ -97,8 +112,6 @@ def start(crew: Crew, directory: Path, accelerator: str) -> None:
     """
     for name in DIRECTORIES.values():
         (directory / name).mkdir(parents=True)
-    for path in DIRECTORIES:
-        Path(path).mkdir(parents=True, exist_ok=True)
     group = "kvm" if accelerator == "kvm" else GUESTS_USER
     (directory / "etc" / "qemu.conf").write_text(QEMU_CONF.format(group=group))
     (directory / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=uuid.uuid4()))

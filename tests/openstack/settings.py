@@ -21,6 +21,9 @@ KEY = "0123456789abcdef" * 4
 SERVICES = ("keystone", "glance", "placement", "cinder", "nova", "neutron")
 DATABASES = ("keystone", "glance", "placement", "cinder", "nova_api", "nova_cell0", "nova_cell1")
 
+# On a busy machine everybody waits a little longer, and nobody counts as gone.
+PATIENCE = {"rpc_response_timeout": 600, "service_down_time": 1800}
+
 Sections = dict[str, dict[str, object]]
 
 
@@ -136,6 +139,7 @@ def cinder(site: Site) -> Sections:
             "auth_strategy": "keystone",
             "transport_url": site.transport,
             "glance_api_servers": site.url("glance"),
+            **PATIENCE,
         },
         "database": {"connection": site.database("cinder")},
         "nova": {"interface": "public", **site.account("nova")},
@@ -170,6 +174,7 @@ def nova(site: Site) -> Sections:
             "reserved_host_memory_mb": 0,
             "shutdown_timeout": 2,
             "sync_power_state_interval": -1,
+            **PATIENCE,
         },
         "libvirt": {
             "lustre_mount_point_base": mounts(site),  # Lustre
@@ -180,7 +185,7 @@ def nova(site: Site) -> Sections:
             "images_type": "flat",
             "sysinfo_serial": "none",
             "wait_soft_reboot_seconds": 2,
-            "device_detach_timeout": 10,
+            "device_detach_timeout": 60,
         },
         "api": {"auth_strategy": "keystone"},
         "wsgi": {"api_paste_config": site.etc / "nova/api-paste.ini"},

@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -160,6 +161,7 @@ def running(root: Path) -> Iterator[Stand]:
             (root / name).mkdir()
         ports = dict(zip(("mariadb", *settings.SERVICES), broker.find_ports(1 + len(settings.SERVICES)), strict=True))
         crew = Crew(root / "log", _environment(root))
+        stack.enter_context(hypervisor.places())
         stack.callback(crew.stop_all)
         transport = stack.enter_context(broker.running(root / "broker"))
         site = Site(root, ports, transport, hypervisor.uri(root / "libvirt"), hypervisor.find_accelerator(image))
@@ -191,11 +193,15 @@ def _stop(stand: Stand) -> None:
     stand.cinder.stop(*stand.cinder.processes)
 
 
-def list_rules() -> str:
-    """The rules of the host's packet filter; empty where there is none."""
-    if shutil.which("nft") is None:
-        return ""
-    return subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=False).stdout
+def list_rules() -> list[str]:
+    """The host's network interfaces, and the rules of its packet filter as far as it has programs that tell them."""
+    found = sorted(os.listdir("/sys/class/net"))
+    for command in (["nft", "list", "ruleset"], ["iptables-save"], ["ip6tables-save"]):
+        if shutil.which(command[0]):
+            text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            # Without the packets that were counted, and when it was said.
+            found += [re.sub(r"\[?\d+:\d+\]?", "", line) for line in text.splitlines() if not line.startswith("#")]
+    return found
 
 
 def find_left_over(root: Path) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from tests.openstack.cloud import KINDS, Cloud
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)
 
 
 @pytest.mark.parametrize("kind", KINDS)

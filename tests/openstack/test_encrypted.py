@@ -7,7 +7,7 @@ import pytest
 from tests.openstack.cloud import KINDS, Cloud
 from tests.openstack.console import DISK, GIB_SECTORS
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)
 
 SECRET = b"GUEST-WROTE"
 

@@ -11,7 +11,7 @@ from tests.cinder.stand import wait_for
 from tests.openstack.cloud import KINDS, Cloud
 from tests.openstack.console import DISK, GIB_SECTORS, Console
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)
 
 
 @dataclass
@@ -55,6 +55,7 @@ def guest(cloud: Cloud, booted: tuple) -> Iterator[Guest]:
     found = Guest(cloud, kind, server, console, disk)
     assert found.sees(disk) == ""
     yield found
+    cloud.delete_snapshots(*cloud.volumes.snapshots(volume_id=disk.id))  # of a test that failed
     if cloud.volumes.find_volume(disk.id):
         if cloud.volumes.get_volume(disk.id).status == "in-use":
             cloud.detach(server, disk)

@@ -8,7 +8,7 @@ from openstack import exceptions
 from tests.openstack.cloud import KINDS, Cloud
 from tests.openstack.console import DISK, GIB_SECTORS
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)
 
 
 def test_two_guests_use_one_volume_and_it_stays_until_the_last_has_gone(cloud: Cloud):
