@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
+
+from tests.waiting import LIMIT_S
 
 from lustack.lustre.fake import FakeLustre
 from lustack.mapping.names import RelPath
@@ -14,7 +17,7 @@ from lustack.sync.sources.changelog_tail import Pace
 from lustack.sync.sources.changelog_window import Memory
 from lustack.sync.sources.roots import Root
 
-QUICK = Pace(shortest=0.001, longest=0.002, silence=5.0, patience=0.2, retry=0.01)
+QUICK = Pace(shortest=0.001, longest=0.002, silence=LIMIT_S, patience=LIMIT_S, retry=0.01)
 
 
 class Clock:
@@ -60,10 +63,45 @@ class Watched:
         self.executor.shutdown()
 
 
+class Ends:
+    """The logs of a source; whether all of them were read to the end that they had at some moment.
+
+    A log that is stalled has no end, and what is held back waits for a record: those are not waited for.
+    """
+
+    def __init__(self, source):
+        self._sources = getattr(source, "_sources", {"": source}).values()
+        # What a thread has read it hands over before it reads again: so twice.
+        self._turns_left = 2 if hasattr(source, "_sources") else 1
+        self._ask()
+
+    def _ask(self):
+        self._asked = {source: source._monotonic_s() for source in self._sources}
+        for source, asked_s in self._asked.items():
+            source.ask_for_end(asked_s)
+
+    def are_reached(self):
+        if not all(self._is_reached(source, asked_s) for source, asked_s in self._asked.items()):
+            return False
+        self._turns_left -= 1
+        if self._turns_left:
+            self._ask()
+        return not self._turns_left
+
+    def _is_reached(self, source, asked_s):
+        log = source._lustre.logs[source._mdt]
+        return log.is_stalled or source.is_holding or source.seen_s >= asked_s
+
+
 def read_all(source, timeout_s=0.02):
-    """All events, and the last batch."""
-    events, last = [], None
-    while batch := source.read(timeout_s):
-        events += batch.events
-        last = batch
+    """All events, and the last batch: until the ends of the logs, and then for a time nothing comes."""
+    events, last, ends, is_end = [], None, Ends(source), False
+    until_s = time.monotonic() + LIMIT_S
+    while not is_end:
+        assert time.monotonic() < until_s, "the logs are never read to their ends"
+        is_end = ends.are_reached()
+        while batch := source.read(timeout_s):
+            events += batch.events
+            last = batch
+            is_end = False
     return events, last

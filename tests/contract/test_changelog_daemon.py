@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.listings import KEY, POLICY, playground
 from tests.lustres import QUICK
+from tests.waiting import wait_for
 
 from lustack.lustre.fake import FakeLustre
 from lustack.sync.metrics import Metrics
@@ -97,6 +97,7 @@ class Site:
 
     def __init__(self, playground):
         self.playground = playground
+        self.running = []
         self.lustre = FakeLustre(os.fsencode(playground.base / "node"), mdts=2)
         self.users = {mdt: log.register() for mdt, log in self.lustre.logs.items()}
         self.top = os.fsencode(os.path.relpath(playground.container, playground.base / "node")) + b"/"
@@ -113,7 +114,8 @@ class Site:
         daemon = Daemon(world, threading.Event(), Metrics(), self.choose)
         thread = threading.Thread(target=daemon.run)
         thread.start()
-        return daemon, thread, executor
+        self.running.append((daemon, thread, executor))
+        return self.running[-1]
 
     def stop(self, daemon, thread, executor):
         daemon.stop.set()
@@ -123,15 +125,12 @@ class Site:
 
 @pytest.fixture
 def site(playground):
-    return Site(playground)
-
-
-def wait_for(condition, most_s=20.0):
-    started_s = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started_s < most_s, "it never happened"
-        time.sleep(0.01)
-    return time.monotonic() - started_s
+    site = Site(playground)
+    try:
+        yield site
+    finally:
+        for running in site.running:
+            site.stop(*running)
 
 
 def all_acknowledged(site):
@@ -166,8 +165,7 @@ def test_who_comes_after_a_daemon_goes_on_where_it_was(site):
     site.lustre.write(site.top + b"far/g", b"x")
     site.lustre.unlink(site.top + b"f")
     running = site.start()
-    took_s = wait_for(lambda: site.playground.listed() == ["far/g"])
-    assert took_s < 5.0
+    wait_for(lambda: site.playground.listed() == ["far/g"])
     assert running[0].cycles == 0, "nothing had to be compared"
     site.stop(*running)
 

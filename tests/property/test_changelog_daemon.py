@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from dataclasses import replace
 
 import pytest
 from tests.engines import Steps
@@ -25,8 +24,6 @@ from lustack.sync.sources.roots import Root
 
 SEEDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "search" else 3
 STEPS = 120
-# The record that says where a directory was may be late when the machine is busy.
-PACE = replace(QUICK, patience=60.0)
 READ_S = 120.0
 """When whoever reads the logs to their end gives up: however slow the machine is."""
 
@@ -60,7 +57,7 @@ class Life:
     def begin(self):
         ground = self.ground
         root = Root(str(self.playground.root))
-        self.source = ChangelogSources("changelog:d1", ground.lustre, ground.users, [root], PACE)
+        self.source = ChangelogSources("changelog:d1", ground.lustre, ground.users, [root], QUICK)
         self.steps = Steps(self.playground, self.source, quiet_s=5.0)
         self.steps.begin()
 

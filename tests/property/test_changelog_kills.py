@@ -16,13 +16,13 @@ import time
 from tests import filed_lustre
 from tests.contract.test_lustre import FakeGround
 from tests.lustre.test_walk import Worker, is_covered, snapshot
+from tests.waiting import wait_for
 
 from lustack.mapping.names import RelPath
 from lustack.sync.events import NameChanged, TreeMoved
 from lustack.sync.sources.changelog import parse_position
 
 KILLS = 5
-LIMIT_S = 60.0
 
 
 def start(directory):
@@ -32,13 +32,6 @@ def start(directory):
 def kill(process):
     process.kill()
     process.wait()
-
-
-def wait_for(condition):
-    until_s = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < until_s, "it never happened"
-        time.sleep(0.02)
 
 
 def indices(directory):

@@ -9,7 +9,7 @@ import pytest
 from tests.contract.test_lustre import FakeGround
 from tests.lustre.test_walk import WalkContract
 
-SILENCE_S, LIMIT_S = 0.2, 30.0
+SILENCE_S, LIMIT_S = 0.2, 300.0
 
 
 class TestFakeWalk(WalkContract):

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_for
 
 from lustack.brick import rawview
 from lustack.brick.errors import RawViewError
@@ -60,10 +60,7 @@ def test_nothing_outlives_a_service_that_is_killed(tmp_path: Path):
         assert rawview._is_mounted(path)
         service.send_signal(signal.SIGKILL)
         service.wait()
-        end_s = time.monotonic() + 30
-        while os.path.exists(os.path.dirname(path)) and time.monotonic() < end_s:
-            time.sleep(0.02)
-        assert not os.path.exists(os.path.dirname(path))
+        wait_for(lambda: not os.path.exists(os.path.dirname(path)))
         assert not rawview._is_mounted(path)
     io(image, "write -P 1 0 64k")  # it is unlocked
 
@@ -74,10 +71,7 @@ def test_the_daemon_ends_with_its_keeper_however_that_ends(tmp_path: Path):
     view._keeper.kill()
     with pytest.raises(RawViewError):
         view.close()
-    end_s = time.monotonic() + 30
-    while rawview._is_mounted(view.path):
-        assert time.monotonic() < end_s, "it is shown by an orphan"
-        time.sleep(0.02)
+    wait_for(lambda: not rawview._is_mounted(view.path))
     assert "failed" not in io(str(tmp_path / "image"), "write -P 1 0 64k")
     rawview._remove_place(view.path)
 
@@ -89,10 +83,8 @@ def test_a_view_belongs_to_who_asked_for_it(tmp_path: Path):
     os.chown(path, 65534, 65534)
     command = [sys.executable, "-m", "lustack.brick.rawview", image, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as keeper:
-        end_s = time.monotonic() + 30
-        while not (rawview._is_mounted(str(path)) and path.stat().st_size == 64 << 20 and path.stat().st_uid == 65534):
-            assert time.monotonic() < end_s
-            time.sleep(0.02)
+        wait_for(lambda: rawview._is_mounted(str(path)))
+        wait_for(lambda: path.stat().st_size == 64 << 20 and path.stat().st_uid == 65534)
         keeper.stdin.close()
         assert keeper.wait() == 0
 

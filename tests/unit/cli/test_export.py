@@ -15,6 +15,7 @@ from tests.exported import read, rewrite
 from tests.listings import POLICY, playground
 from tests.objects import swift_conf
 from tests.unit.sync.sinks.test_rings import swift_dir
+from tests.waiting import wait_for
 
 from lustack.cli import export, main
 from lustack.mapping.exports import Stage
@@ -92,7 +93,7 @@ def test_nobody_has_to_wait(call, playground, directory):
 
 def test_a_daemon_that_works_makes_the_listing(call, playground, directory, capsys):
     work(playground)
-    daemon = threading.Timer(1.5, lambda: settle(playground))
+    daemon = threading.Thread(target=settle, args=(playground,))
     daemon.start()
     assert call("add", "a", "e", directory) == 0
     daemon.join()
@@ -100,13 +101,20 @@ def test_a_daemon_that_works_makes_the_listing(call, playground, directory, caps
 
 
 def settle(playground):
+    wait_for(lambda: read(playground.root))
     [found] = read(playground.root)
     rewrite(playground.root, replace(found, stage=Stage.READY))
 
 
 def test_who_does_not_want_to_wait_any_more_can_go_on_later(call, playground, directory, capsys):
     work(playground)
-    stopper = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop():
+        wait_for(lambda: read(playground.root) and signal.getsignal(signal.SIGINT) is not before)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopper = threading.Thread(target=stop)
     stopper.start()
     assert call("add", "a", "e", directory) == 3
     stopper.join()

@@ -11,6 +11,7 @@ import signal
 import types
 
 import pytest
+from tests.waiting import LIMIT_S
 
 from lustack.cli import serve
 from lustack.errors import ConfigurationError
@@ -169,7 +170,7 @@ def test_a_signal_asks_to_stop_and_means_what_it_meant_afterwards(number):
         with serve.stop_on_signals() as stop:
             assert not stop.is_set()
             os.kill(os.getpid(), number)
-            assert stop.wait(5)
+            assert stop.wait(LIMIT_S)
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(number, before)

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 
 import pytest
 from tests.unit.sync.test_waiting import device, let_pass, nonces
+from tests.waiting import wait_for
 
 from lustack.cli import main, wait
 from lustack.sync.waiting import NoFenceError
@@ -16,9 +16,7 @@ __all__ = ("device",)
 
 def test_it_returns_when_the_daemon_has_listed_everything(device, capsys):
     def daemon():
-        deadline = time.monotonic() + 20
-        while not nonces(device) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: nonces(device))
         let_pass(device)
 
     thread = threading.Thread(target=daemon)

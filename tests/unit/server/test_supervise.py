@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
+from tests.waiting import wait_for
 
 from lustack.server import supervise
 from lustack.server.fake import FakeLauncher
@@ -103,19 +103,12 @@ def test_who_waits_to_be_started_again_is_not_when_everything_stops(supervisor, 
 
 # Real processes.
 
-FAMILY = "import os, time; os.fork(); open(f'{os.getpid()}.here', 'w').close(); time.sleep(99)"
+FAMILY = "import os, time; os.fork(); open(f'{os.getpid()}.here', 'w').close(); time.sleep(999)"
 
 
 @pytest.fixture
 def launcher(tmp_path):
     return Launcher("/nowhere/swift.conf", str(tmp_path))
-
-
-def wait_for(condition, limit_s=20.0):
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def start_family(launcher, tmp_path):

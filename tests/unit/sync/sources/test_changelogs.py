@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from tests.lustres import QUICK, Watched, read_all
+from tests.waiting import LIMIT_S
 
 from lustack.lustre import client
 from lustack.lustre.changelog import read_record
@@ -162,11 +163,11 @@ def test_what_nobody_takes_waits_in_the_log(watched, source):
 def test_closing_ends_who_waits_and_who_hands_over(watched, source):
     source.open(None)
     found = []
-    thread = threading.Thread(target=lambda: found.append(source.read(60.0)))
+    thread = threading.Thread(target=lambda: found.append(source.read(LIMIT_S)))
     thread.start()
     time.sleep(0.05)
     source.close()
-    thread.join(5.0)
+    thread.join(LIMIT_S / 2)
     assert found == [None]
     source.open(None)
     for number in range(3):
