@@ -55,17 +55,17 @@ class Cinder:
         found.set_keys({key.replace("__", ":"): value for key, value in specs.items()})
         return found
 
-    def _wait(self, look, status: str, limit_s: float):
+    def _wait(self, look, status: str):
         def is_there():
             found = look()
             is_bad = found.status.startswith("error") and not status.startswith("error")
             assert not is_bad, f"{found.id}: {found.status}"
             return found if found.status == status else None
 
-        return wait_for(is_there, f"status {status}", limit_s)
+        return wait_for(is_there, f"status {status}")
 
-    def volume(self, volume, status: str = "available", limit_s: float = 120):
-        return self._wait(lambda: self.api.volumes.get(getattr(volume, "id", volume)), status, limit_s)
+    def volume(self, volume, status: str = "available"):
+        return self._wait(lambda: self.api.volumes.get(getattr(volume, "id", volume)), status)
 
     def create(self, size_gib: int = 1, kind: str | None = "raw", **options):
         given = options if kind is None else {**options, "volume_type": kind}
@@ -76,7 +76,7 @@ class Cinder:
 
     def look(self, thing, status: str = "available"):
         """A snapshot, backup or group, once it has a status."""
-        return self._wait(lambda: thing.manager.get(thing.id), status, 120)
+        return self._wait(lambda: thing.manager.get(thing.id), status)
 
     def snapshot_and_back(self, volume, *, may_leak: bool = False) -> None:
         """A snapshot can be made of it, and deleted."""

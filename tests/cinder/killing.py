@@ -14,10 +14,9 @@ import contextlib
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
-from tests.cinder.stand import Stand, wait_for, write_program
+from tests.cinder.stand import LIMIT_S, Stand, wait_for, write_program
 
 MOMENTS = ("before", "during", "together", "after")
 CHANGING = ("chmod", "cp", "dd", "fallocate", "mv", "qemu-img", "rm", "truncate")
@@ -92,7 +91,7 @@ class Killer:
         """Start a service that was killed again, when all of it is gone."""
         self.gate.unlink(missing_ok=True)
         process = self.stand.processes.pop(service)
-        process.wait(30)
+        process.wait(LIMIT_S)
         before = self.stand.log(service).count("Driver post RPC initialization completed successfully")
         self.stand.start(service)
 
@@ -103,7 +102,6 @@ class Killer:
 
         if service == "volume":
             wait_for(is_up, "all back ends are initialized again")
-        time.sleep(0.5)
 
     def backends(self) -> list[str]:
         for line in (self.stand.etc / "cinder.conf").read_text().splitlines():

@@ -14,16 +14,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cinderclient import exceptions
 from tests.cinder import api, stand
-from tests.cinder.stand import wait_for
+from tests.cinder.stand import TIMEOUT_S, wait_for
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 ATTEMPTS = 2
 BACKENDS = {
@@ -34,7 +33,7 @@ BACKENDS = {
     "readonly": "lustre_mount_options = flock,ro\n",
     "owner": "",
     "asleep": "lustre_mount_attempts = 1\n",
-    "frozen": "lustre_answer_timeout = 3\n",
+    "frozen": "lustre_answer_timeout = 10\n",
     "nofile": "lustre_shares_config = /no/such/file\n",
 }
 SAID = {
@@ -129,7 +128,7 @@ def test_a_back_end_that_cannot_work_says_which_option_and_why(cinder: api.Cinde
     def said() -> bool:
         return re.search(SAID[name], cinder.stand.log("volume"), re.DOTALL) is not None
 
-    wait_for(said, f"the log says what is wrong with {name}", 60)
+    wait_for(said, f"the log says what is wrong with {name}")
     errors = [line for line in cinder.stand.log("volume").splitlines() if " ERROR " in line]
     assert any(re.search(WHERE_TO_LOOK.format(name=name), line) for line in errors), errors
     assert name not in cinder.pools()
@@ -159,7 +158,6 @@ def test_a_mount_that_never_ends_is_given_up_and_says_so(cinder: api.Cinder):
     wait_for(
         lambda: "/lfs/asleep cannot be mounted: no answer within 90 s" in cinder.stand.log("volume"),
         "the mount was given up",
-        150,
     )
     assert not subprocess.run(["pgrep", "-f", "^sleep 1000$"], capture_output=True, check=False).stdout
 
@@ -168,12 +166,10 @@ def test_a_server_that_stops_answering_holds_nobody_and_comes_back_by_itself(cin
     volume = cinder.create(1, "frozen")
     with frozen(cinder.stand):
         wait_for(lambda: "frozen" not in cinder.pools(), "the pool is not offered")
-        assert re.search(r"/lfs/frozen: no answer within 3 s", cinder.stand.log("volume"))
-        begin_s = time.monotonic()
-        cinder.gone(cinder.create(1, "good"))
-        assert time.monotonic() - begin_s < 30
+        assert re.search(r"/lfs/frozen: no answer within 10 s", cinder.stand.log("volume"))
+        cinder.gone(cinder.create(1, "good"))  # while the other still does not answer
         refused = cinder.api.volume_snapshots.create(volume.id, name="s")
-        wait_for(lambda: cinder.api.volume_snapshots.get(refused.id).status == "error", "it is refused", 60)
+        wait_for(lambda: cinder.api.volume_snapshots.get(refused.id).status == "error", "it is refused")
     wait_for(lambda: "frozen" in cinder.pools(), "the pool is offered again")
     cinder.gone(cinder.api.volume_snapshots.get(refused.id))
     cinder.api.volumes.extend(volume, 2)

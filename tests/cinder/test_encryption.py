@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from tests.cinder.api import GIB, Cinder
-from tests.cinder.stand import wait_for
+from tests.cinder.stand import TIMEOUT_S, wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 # The fixed key of the stand; a passphrase is the key in hexadecimal digits.
 KEY = "0123456789abcdef" * 4

@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 from tests.cinder.api import Cinder
-from tests.cinder.stand import wait_for
+from tests.cinder.stand import TIMEOUT_S, wait_for
 
 KINDS = ("raw", "qcow2")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pytest
 from tests.cinder.api import GIB, Cinder, info
+from tests.cinder.stand import TIMEOUT_S
 
 KINDS = (pytest.param("nfs", marks=pytest.mark.long), "raw")
-pytestmark = [pytest.mark.timeout(300), pytest.mark.parametrize("kind", KINDS)]
+pytestmark = [pytest.mark.timeout(TIMEOUT_S), pytest.mark.parametrize("kind", KINDS)]
 
 
 def test_a_clone_of_a_volume_with_a_snapshot_can_grow(cinder: Cinder, kind: str):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 from tests.cinder.api import GIB, Cinder
-from tests.cinder.stand import wait_for
+from tests.cinder.stand import TIMEOUT_S, wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 
 def connector(host: str) -> dict[str, str | None]:
