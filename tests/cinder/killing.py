@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kills a service of the stand at an exact step: before, during or after the n-th command that changes something.
 
-The services find programs of ours before the system's. Each counts itself, and when its turn has come it kills.
+The services find programs of ours before the system's. Each counts itself, and when its turn has come it kills. What
+the driver runs as a module of Python finds its way there by `sitecustomize`.
 
 Rule 1: nothing depends on time: the same number and moment kill at the same step.
 Rule 2: what the service had started lives on when only the service is killed (`during`, `before`, `after`), as after
@@ -14,6 +15,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 from tests.cinder.stand import LIMIT_S, Stand, wait_for, write_program
@@ -39,6 +41,15 @@ case $moment in
     together) "$real" "$@" <&0 & sleep 0.02; kill -9 -- -"${{pids%% *}}" ;;
     after) "$real" "$@"; kill -9 $pids ;;
 esac
+"""
+
+# Programs of the package. Appended to the stand's own `sitecustomize`.
+GATED = """
+import os, sys
+if {{"lustack.cinder.copier", "lustack.cinder.recorder"}} & set(sys.orig_argv):
+    if os.path.exists("{root}/gate") and os.environ.pop("LUSTACK_PASSED", None) is None:
+        os.environ["LUSTACK_PASSED"] = "1"
+        os.execv("{root}/bin/lustack-python", ["lustack-python", *sys.orig_argv[1:]])
 """
 
 
@@ -67,6 +78,9 @@ class Killer:
             program = stand.root / "bin" / name
             if not program.exists():
                 write_program(program, GATE.format(real=real, root=stand.root))
+        write_program(stand.root / "bin" / "lustack-python", GATE.format(real=sys.executable, root=stand.root))
+        with (stand.root / "python" / "sitecustomize.py").open("a") as file:
+            file.write(GATED.format(root=stand.root))
 
     def arm(self, service: str, at: int = 0, moment: str = "before") -> None:
         """From now on count commands; at the n-th one (from 1; 0: never) kill."""

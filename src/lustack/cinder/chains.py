@@ -20,6 +20,7 @@ from lustack.cinder import keys, record, recorder
 from lustack.cinder.errors import UnknownFormatError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.images import Image, Images, Layer
+from lustack.cinder.record import is_own_file
 
 
 class ChainMixin:
@@ -36,6 +37,11 @@ class ChainMixin:
         """Run a command as the configuration says: as root, or as the service's own user."""
         out: tuple[str, str] = self._execute(*command, run_as_root=self._execute_as_root, **options)
         return out
+
+    @property
+    def _mode(self) -> int:
+        """Who may use files: the service's user and group, or everybody (nas_secure_file_permissions)."""
+        return 0o660 if self._secure_permissions else 0o666
 
     def _files(self, volume: Any) -> VolumeFiles:
         """What is known of a volume's files.
@@ -65,8 +71,7 @@ class ChainMixin:
 
     def _write_record(self, files: VolumeFiles, new: record.Record) -> VolumeFiles:
         """Replace the record of a volume; returns the files as they are known now."""
-        mode = 0o660 if self._secure_permissions else 0o666
-        command = recorder.render_command(files.record_path, mode, is_for_root=self._execute_as_root)
+        command = recorder.render_command(files.record_path, self._mode, is_for_root=self._execute_as_root)
         self._run(*command, process_input=new.render())
         return VolumeFiles(files.directory, files.name, new, files.bottom_format)
 
@@ -94,17 +99,30 @@ class ChainMixin:
             yield files.image(name, key, depth)
 
     def _list_own_files(self, directory: str, volume_name: str) -> list[str]:
-        """The names of all files of a volume that exist, recorded or not."""
+        """The names of all files of a volume that exist, recorded or not; its share has just answered."""
+        try:
+            # Without a child: it takes longer to start one than to read a large directory.
+            with os.scandir(directory) as entries:
+                found = [
+                    entry.name
+                    for entry in entries
+                    if is_own_file(entry.name, volume_name) and entry.is_file(follow_symlinks=False)
+                ]
+        except PermissionError:
+            return self._list_as_root(directory, volume_name)
+        return found
+
+    def _list_as_root(self, directory: str, volume_name: str) -> list[str]:
         # Names of other volumes begin otherwise, and a pattern keeps the answer short.
         pattern = re.sub(r"([\[\]*?])", r"[\1]", volume_name)
         out, _ = self._run(
             "find", directory, "-maxdepth", "1", "-type", "f", "-name", f"{pattern}*", "-printf", "%f\\n"
         )
-        return [name for name in out.splitlines() if record.is_own_file(name, volume_name)]
+        return [name for name in out.splitlines() if is_own_file(name, volume_name)]
 
     def _set_rw_permissions(self, path: str) -> None:
         """Let those use a file who may: the service's user and group, or everybody (nas_secure_file_permissions)."""
-        self._run("chmod", "660" if self._secure_permissions else "ugo+rw", path)
+        self._run("chmod", f"{self._mode:o}", path)
 
     def _exists(self, path: str) -> bool:
         try:

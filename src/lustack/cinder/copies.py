@@ -17,7 +17,7 @@ from cinder.objects import fields
 from cinder.objects import snapshot as snapshot_objects
 from cinder.volume import volume_utils
 
-from lustack.cinder import keys
+from lustack.cinder import copier, keys
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.images import GIB, Image
 from lustack.cinder.snapshots import SnapshotMixin
@@ -43,8 +43,8 @@ class CopyMixin(SnapshotMixin):
         self._ensure_share_mounted(src_vref.provider_location)
         if self._is_volume_attached(src_vref):
             with self._frozen(src_vref, volume, context) as snapshot:
-                return self._create_from(volume, src_vref, self._find_frozen(snapshot))
-        return self._create_from(volume, src_vref, self._files(src_vref).active)
+                return self._create_from(volume, src_vref, self._find_frozen(snapshot), src_vref.size)
+        return self._create_from(volume, src_vref, self._files(src_vref).active, src_vref.size)
 
     @contextlib.contextmanager
     def _frozen(self, source: Any, volume: Any, context: Any) -> Iterator[Any]:
@@ -78,7 +78,7 @@ class CopyMixin(SnapshotMixin):
             snapshot.status, _SNAPSHOT_USABLE, obj_description="snapshot", invalid_exc=exception.InvalidSnapshot
         )
         self._ensure_share_mounted(snapshot.volume.provider_location)
-        return self._create_from(volume, snapshot.volume, self._find_frozen(snapshot))
+        return self._create_from(volume, snapshot.volume, self._find_frozen(snapshot), snapshot.volume_size)
 
     def _find_frozen(self, snapshot: Any) -> str:
         """The file that holds what a snapshot saw.
@@ -95,8 +95,8 @@ class CopyMixin(SnapshotMixin):
             )
         return backing
 
-    def _create_from(self, volume: Any, source: Any, name: str) -> dict[str, str]:
-        """Make a volume with the bytes of another volume's file."""
+    def _create_from(self, volume: Any, source: Any, name: str, copied_gib: int) -> dict[str, str]:
+        """Make a volume with the bytes of another volume's file, which shows so many GiB."""
         volume.provider_location = self._find_share(volume)
         self._ensure_share_mounted(volume.provider_location)
         spec: VolumeSpec = self._spec(volume)
@@ -107,17 +107,28 @@ class CopyMixin(SnapshotMixin):
             keys.passphrase_file(volume.obj_context, volume.encryption_key_id) as key,
         ):
             copy = Image(path, spec.image_format, key)
-            self._images.copy(original, copy, keys.find_cipher(volume))
-            self._fit(copy, volume, spec, source.size)
-        self._images.make_durable(path)
-        self._set_rw_permissions(path)
+            if original.image_format == copy.image_format == "raw":
+                self._copy_raw(original, copy, volume.size, is_thick=spec.is_thick)
+            else:
+                self._convert(original, copy, volume, spec, copied_gib)
         self._set_formats(volume, format=spec.image_format)
         return {"provider_location": volume.provider_location}
 
-    def _fit(self, image: Image, volume: Any, spec: VolumeSpec, copied_gib: int) -> None:
-        """Give a copy the size of its volume, and the room that its type reserves."""
+    def _copy_raw(self, original: Image, copy: Image, size_gib: int, *, is_thick: bool) -> None:
+        """Copy a file of bytes; it has its size and its permissions then, and is durable."""
+        words = (original.path, copy.path, size_gib * GIB, self._mode)
+        self._run(*copier.render_command(*words, is_for_root=self._execute_as_root))
+        if is_thick:
+            self._images.resize(copy, size_gib, is_thick=True)
+            self._images.make_durable(copy.path)
+
+    def _convert(self, original: Image, copy: Image, volume: Any, spec: VolumeSpec, copied_gib: int) -> None:
+        """Copy what a guest sees into a file of another format, or of the same, if that is not raw."""
+        self._images.copy(original, copy, keys.find_cipher(volume))
         if spec.is_thick or volume.size != copied_gib:
-            self._images.resize(image, volume.size, is_thick=spec.is_thick)
+            self._images.resize(copy, volume.size, is_thick=spec.is_thick)
+        self._images.make_durable(copy.path)
+        self._set_rw_permissions(copy.path)
 
     def _copy_image_to_volume(
         self, context: Any, volume: Any, image_service: Any, image_id: str, *, disable_sparse: bool

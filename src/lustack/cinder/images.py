@@ -144,9 +144,6 @@ class Images:
 
     def copy(self, source: Image, target: Image, cipher: dict[str, str] | None = None) -> None:
         """Copy what a guest sees in one image to another, which is made anew; holes stay holes."""
-        if source.image_format == target.image_format == "raw":
-            self._run("cp", "--sparse=auto", "--reflink=auto", source.path, target.path)
-            return
         secret, options = _render_target(target, cipher)
         command = ("qemu-img", "convert", "-q", *_COPY, "-U", "-O", target.image_format, *secret, *options)
         self._make(*command, *_render_source(source), target.path)
@@ -164,7 +161,7 @@ class Images:
         self._run(*command)
 
     def make_durable(self, path: str) -> None:
-        """Have what was written to a file on its disks: neither cp nor qemu-img convert waits for that."""
+        """Have what was written to a file on its disks: qemu-img convert does not wait for that."""
         self._run("dd", "if=/dev/null", f"of={path}", "conv=notrunc,fsync", "oflag=append", "status=none")
 
     def resize(self, image: Image, size_gib: int, *, is_thick: bool = False) -> None:

@@ -7,7 +7,7 @@
 Rule 1: it is a program, since where files are used as root only root may write there; its input is the record.
 Rule 2: what is renamed before it in the same directory is durable, too: journals are committed in order.
 Rule 3: what a kill leaves behind is named after the record, so that it goes with the volume.
-Rule 4: standard library and `lustack.posix` only: it starts in a moment.
+Rule 4: standard library, `lustack.posix` and `programs` only: it starts in a moment.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from lustack.cinder import programs
 from lustack.posix.atomic import TemporaryFile, is_lustre, sync_directory, sync_rename
 
 PROGRAM: Final = "lustack-record"
@@ -35,7 +36,7 @@ def render_command(path: str, mode: int, *, is_for_root: bool) -> list[str]:
         mode: its permissions.
         is_for_root: whether it is run through the root helper.
     """
-    return [*_render_program(is_for_root=is_for_root), path, f"{mode:o}"]
+    return programs.render_command(PROGRAM, __name__, path, f"{mode:o}", is_for_root=is_for_root)
 
 
 def render_sync(path: str, *, is_for_root: bool) -> list[str]:
@@ -45,13 +46,7 @@ def render_sync(path: str, *, is_for_root: bool) -> list[str]:
         path: the file.
         is_for_root: whether it is run through the root helper.
     """
-    return [*_render_program(is_for_root=is_for_root), _SYNC, path]
-
-
-def _render_program(*, is_for_root: bool) -> list[str]:
-    # By its bare name through the helper: that is what the filter for rootwrap matches.
-    needs_helper = is_for_root and os.geteuid() != 0
-    return [PROGRAM] if needs_helper else [sys.executable, "-P", "-m", "lustack.cinder.recorder"]
+    return programs.render_command(PROGRAM, __name__, _SYNC, path, is_for_root=is_for_root)
 
 
 def replace(path: bytes, content: bytes, mode: int) -> None:

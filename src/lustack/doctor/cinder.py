@@ -32,6 +32,7 @@ _ROOT_COMMANDS: Final = {
     "find": (("find", "/", "-maxdepth", "1", "-type", "f", "-name", "lustack-doctor", "-printf", "%f\\n"), 0),
     "lustack-rawview": (("lustack-rawview",), 2),
     "lustack-record": (("lustack-record",), 2),
+    "lustack-copy": (("lustack-copy",), 2),
 }
 
 

@@ -136,6 +136,10 @@ class Snapshot:
     display_name: str | None = None
     encryption_key_id: str | None = None
     obj_context: Any = None
+    volume_size: int = 0
+
+    def __post_init__(self) -> None:
+        self.volume_size = self.volume_size or self.volume.size
 
     @property
     def volume_id(self) -> str:

@@ -59,14 +59,35 @@ def test_room_is_reserved_for_a_thick_copy(stage: Bench):
     assert (stage.share / clone.name).stat().st_blocks * 512 >= GIB
 
 
-@pytest.mark.parametrize(("kind", "program"), [("raw", "cp"), ("qcow2", "qemu-img")])
-def test_a_copy_is_on_the_disks_before_it_is_said_to_be_there(stage: Bench, kind: str, program: str):
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_a_volume_of_an_old_snapshot_may_be_as_large_as_the_source_has_become(stage: Bench, kind: str):
+    stage.set_up()
+    source = stage.create(1, {"lustre:format": kind})
+    snapshot = Snapshot(source)
+    stage.driver.create_snapshot(snapshot)
+    stage.driver.extend_volume(source, 2)
+    source.size = 2
+    copy = Volume(2, volume_type=Type({"lustre:format": kind}))
+    stage.driver.create_volume_from_snapshot(copy, snapshot)
+    assert stage.driver._images.inspect(str(stage.share / copy.name), kind, copy.name)[0].size_bytes == 2 * GIB
+
+
+def test_a_raw_copy_needs_one_command(stage: Bench):
+    stage.set_up()
+    source = stage.create()
+    stage.commands.clear()
+    stage.driver.create_cloned_volume(Volume(1), source)
+    assert [command[3] for command in stage.commands] == ["lustack.cinder.copier"]
+
+
+@pytest.mark.parametrize("specs", [{"provisioning:type": "thick"}, {"lustre:format": "qcow2"}])
+def test_a_copy_is_on_the_disks_before_it_is_said_to_be_there(stage: Bench, specs: dict[str, str]):
     source, _ = made(stage, "raw")
-    clone = Volume(1, volume_type=Type({"lustre:format": kind}))
+    clone = Volume(1, volume_type=Type(specs))
     stage.driver.create_cloned_volume(clone, source)
     path = str(stage.share / clone.name)
     touching = [command for command in stage.commands if path in command[-1] or f"of={path}" in command]
-    copied = max(number for number, command in enumerate(touching) if command[0] in {"cp", "qemu-img"})
+    copied = max(number for number, command in enumerate(touching) if command[0] in {"fallocate", "qemu-img"})
     synced = [number for number, command in enumerate(touching) if "conv=notrunc,fsync" in command]
     assert synced
     assert min(synced) > copied

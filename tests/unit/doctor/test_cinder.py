@@ -70,7 +70,7 @@ class Runner:
         name = next(word for word in command if not word.startswith(("setpriv", "--re", "--init")))
         if name in self.denied:
             raise self.denied[name]
-        if name in {"lustack-rawview", "lustack-record"}:
+        if name in {"lustack-rawview", "lustack-record", "lustack-copy"}:
             raise CommandError(name, 2, f"usage: {name} FILE ...")
         return "" if name == "find" else f"{name} from util-linux 2.38\n"
 
