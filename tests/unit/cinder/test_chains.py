@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 
 import pytest
 from cinder import exception
@@ -24,6 +25,23 @@ def test_a_record_that_only_root_may_read_is_read_as_root(stage: Bench, monkeypa
     stage.commands.clear()
     assert stage.active(volume) == before
     assert any(command[0] == "dd" for command in stage.commands)
+
+
+def test_files_are_listed_without_a_command_unless_only_root_may(stage: Bench, monkeypatch: pytest.MonkeyPatch):
+    stage.set_up()
+    volume = stage.create()
+    (stage.share / f"{volume.name}.directory").mkdir()
+    (stage.share / f"{volume.name}-other").touch()
+    stage.commands.clear()
+    assert stage.driver._list_own_files(str(stage.share), volume.name) == [volume.name]
+    assert not stage.commands
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert stage.driver._list_own_files(str(stage.share), volume.name) == [volume.name]
+    assert [command[0] for command in stage.commands] == ["find"]
 
 
 def test_a_record_that_cannot_be_read_stops_everything_and_stays(stage: Bench):
