@@ -34,6 +34,14 @@ def test_a_volume_is_attached_from_its_mounted_share(node, tmp_path):
     assert point.startswith(f"{tmp_path}/")
 
 
+def test_nova_is_not_told_where_an_encrypted_volume_is_so_that_it_writes_no_header_over_it(node):
+    wanted = connection(encrypted=True, format="qcow2", device_path="/as/an/older/driver/said")
+    node.driver.connect_volume(wanted, ONE)
+    assert "device_path" not in wanted["data"]
+    (point,) = node.mounted
+    assert node.driver.get_config(wanted, DISK).source_path == f"{point}/volume-{VOLUME}"
+
+
 def test_the_mount_point_does_not_depend_on_the_addresses_of_the_servers(node):
     node.driver.connect_volume(connection(), ONE)
     node.driver.connect_volume(connection(export="10.0.0.9@o2ib:/lustre/volumes/"), TWO)
