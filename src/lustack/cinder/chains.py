@@ -53,7 +53,7 @@ class ChainMixin:
         directory = self._get_mount_point_for_share(volume.provider_location)
         found = self._read_record(os.path.join(directory, volume.name + record.SUFFIX), volume.name)
         with volume.obj_as_admin():
-            metadata = dict(volume.admin_metadata or {})
+            metadata = self._read_metadata(volume)
         bottom_format = metadata.get("base_format") or metadata.get("format")
         if bottom_format is None:
             raise UnknownFormatError(volume.id)
@@ -79,10 +79,21 @@ class ChainMixin:
         """Make durable that a file was renamed, or is gone."""
         self._run(*recorder.render_sync(path, is_for_root=self._execute_as_root))
 
+    @staticmethod
+    def _read_metadata(volume: Any) -> dict[str, str]:
+        """What Cinder has recorded with a volume for administrators, one of whom must be asking.
+
+        For a user it loads nothing and keeps that, so what was loaded counts only when it says a format.
+        Source: cinder 29.0.0, objects/volume.py, obj_load_attr.
+        """
+        if "format" not in (volume.admin_metadata or {}):
+            volume.obj_load_attr("admin_metadata")
+        return dict(volume.admin_metadata)
+
     def _set_formats(self, volume: Any, **formats: str) -> None:
         """Record formats with a volume: `format` of the active file, `base_format` of the bottom."""
         with volume.obj_as_admin():
-            known = volume.admin_metadata
+            known = self._read_metadata(volume)
             if any(known.get(key) != value for key, value in formats.items()):
                 known.update(formats)
                 volume.admin_metadata = known

@@ -95,6 +95,11 @@ class Volume:
     _name_id: str | None = None
     saves: int = 0
     has_loaded: bool = False
+    recorded: dict[str, str] = field(default_factory=dict)
+
+    def obj_load_attr(self, name: str) -> None:
+        """Reads from the database."""
+        setattr(self, name, dict(self.recorded))
 
     def obj_attr_is_set(self, name: str) -> bool:
         """Whether Cinder has loaded something of it."""
@@ -117,6 +122,7 @@ class Volume:
 
     def save(self) -> None:
         self.saves += 1
+        self.recorded = dict(self.admin_metadata)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from cinder import exception
 from cinder.volume.drivers import remotefs
 from oslo_config import cfg
-from tests.unit.cinder.bench import GIB, SHARE, Attachment, Bench, Type, Volume
+from tests.unit.cinder.bench import GIB, SHARE, Attachment, Bench, Snapshot, Type, Volume
 
 pytestmark = pytest.mark.usefixtures("coordinated")
 
@@ -120,10 +120,24 @@ def test_a_volume_with_snapshots_is_for_one_guest(stage: Bench):
         stage.driver.initialize_connection(volume, {})
 
 
+def test_what_a_user_s_request_has_loaded_is_read_anew(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    volume.recorded["readonly"] = "True"
+    volume.admin_metadata = {}
+    stage.driver.extend_volume(volume, 2)
+    volume.size = 2
+    assert stage.describe(volume)["virtual-size"] == 2 * GIB
+    volume.admin_metadata = {}
+    stage.driver.create_snapshot(Snapshot(volume))
+    assert volume.recorded == {"format": "qcow2", "base_format": "raw", "readonly": "True"}
+
+
 def test_a_volume_whose_format_nobody_recorded_is_not_guessed_at(stage: Bench):
     stage.set_up()
     volume = stage.create()
     volume.admin_metadata.clear()
+    volume.recorded.clear()
     with pytest.raises(exception.VolumeDriverException, match="not recorded"):
         stage.driver.initialize_connection(volume, {})
 
