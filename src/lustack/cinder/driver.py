@@ -30,6 +30,7 @@ from lustack.cinder.copies import CopyMixin
 from lustack.cinder.faults import translated
 from lustack.cinder.images import GIB, Image, Images
 from lustack.cinder.managing import ManagingMixin
+from lustack.cinder.managing_snapshots import SnapshotManagingMixin
 from lustack.cinder.mounting import name_option
 from lustack.cinder.opts import VOLUME_OPTS
 from lustack.cinder.pools import PoolMixin
@@ -41,7 +42,9 @@ _LOCK: Final = "{self.driver_prefix}-{volume.id}"
 
 
 @interface.volumedriver
-class LustreDriver(PoolMixin, CopyMixin, ManagingMixin, RemovalMixin, remotefs.RemoteFSSnapDriverDistributed):
+class LustreDriver(
+    PoolMixin, CopyMixin, ManagingMixin, SnapshotManagingMixin, RemovalMixin, remotefs.RemoteFSSnapDriverDistributed
+):
     """Cinder's driver for volumes on Lustre.
 
     Version history:

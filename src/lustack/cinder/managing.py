@@ -15,10 +15,13 @@ from typing import Any
 from cinder import exception
 from cinder.image import image_utils
 from oslo_config import cfg
+from oslo_log import log as logging
 
 from lustack.cinder.chains import ChainMixin
 from lustack.cinder.shares import ConfiguredShare
 from lustack.cinder.specs import PLACING
+
+LOG = logging.getLogger(__name__)
 
 
 class ManagingMixin(ChainMixin):
@@ -126,9 +129,17 @@ class ManagingMixin(ChainMixin):
         }
 
     def _unmanage(self, volume: Any) -> None:
-        """Leave one plain file under the volume's name; asked again after it was cut off, it finishes."""
+        """Leave one plain file under the volume's name; asked again after it was cut off, it finishes.
+
+        Raises:
+            VolumeIsBusy: it has snapshots that Cinder has forgotten, and one file cannot hold them.
+        """
         self._ensure_share_mounted(volume.provider_location)
         files = self._files(volume)
+        if files.recorded.snapshots:
+            # Cinder puts the volume back to `available` and says no more than that it is busy.
+            LOG.error("Volume %s still has snapshots: manage and delete them first: %s", volume.id, files.record_path)
+            raise exception.VolumeIsBusy(volume_name=volume.name)
         if files.record is not None:
             active, plain = files.path(files.active), files.path(files.name)
             # Nothing but the whole bottom of the chain is under another name, and only once.
@@ -157,8 +168,7 @@ class ManagingMixin(ChainMixin):
         self._move(os.path.join(directory, new_volume.name), target)
         return {"_name_id": None, "provider_location": location}
 
-    @staticmethod
-    def _swap_formats(volume: Any, new_volume: Any) -> None:
+    def _swap_formats(self, volume: Any, new_volume: Any) -> None:
         """Swap the formats of the two volumes, unless Cinder does it afterwards.
 
         Cinder swaps what it has loaded of the new volume, and a user's request has not loaded this.
@@ -167,7 +177,7 @@ class ManagingMixin(ChainMixin):
         if new_volume.obj_attr_is_set("admin_metadata"):
             return
         with volume.obj_as_admin(), new_volume.obj_as_admin():
-            old, new = dict(volume.admin_metadata), dict(new_volume.admin_metadata)
+            old, new = self._read_metadata(volume), self._read_metadata(new_volume)
             for target, formats in ((volume, new), (new_volume, old)):
                 rest = {key: value for key, value in target.admin_metadata.items() if "format" not in key}
                 target.admin_metadata = rest | {

@@ -51,6 +51,12 @@ class Record:
         """The record after another file took the place of the one that began with a snapshot."""
         return Record(self.active, {**self.snapshots, snapshot_id: name})
 
+    def with_id(self, snapshot_id: str, new_id: str) -> Record:
+        """The record after a snapshot was given another id."""
+        return Record(
+            self.active, {new_id if key == snapshot_id else key: name for key, name in self.snapshots.items()}
+        )
+
     def find_snapshot(self, name: str) -> str | None:
         """The id of the snapshot that a file began with."""
         return next((key for key, file in self.snapshots.items() if file == name), None)

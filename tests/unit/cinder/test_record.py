@@ -24,6 +24,7 @@ def test_a_record_follows_what_happens_to_files():
     assert record.without_snapshot("a") == Record("volume-1.b", {"b": "volume-1.b"})
     assert record.without_snapshot("b", active="volume-1.a") == Record("volume-1.a", {"a": "volume-1.a"})
     assert record.with_file("a", "volume-1.b").snapshots["a"] == "volume-1.b"
+    assert record.with_id("a", "c") == Record("volume-1.b", {"c": "volume-1.a", "b": "volume-1.b"})
 
 
 @pytest.mark.parametrize(
