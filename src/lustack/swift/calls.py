@@ -12,16 +12,19 @@ Rule 4: while all places are taken by calls that hang, newcomers are told at onc
 nobody gets in.
 Rule 5: what hangs is asked of the threads: an event loop that has too much to do is no file system that stalls. Where
 nothing hangs a request waits for its turn as long as that takes.
+Rule 6: places are given in the order of asking. Eventlet's semaphore gives one to whoever asks at the right moment, and
+a download that asks again and again was served while others waited. Source: eventlet/semaphore.py (0.41.3), `acquire`.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from swift.common.concurrency import Event, Semaphore, Timeout, sleep, spawn_n
+from swift.common.concurrency import Event, Timeout, sleep, spawn_n
 
 from lustack.errors import LustackError
 from lustack.swift.threads import POOL
@@ -76,6 +79,42 @@ class StalledError(LustackError):
         return f"{self.path}: the file system did not answer for {self.waited_s:.1f} s"
 
 
+class Places:
+    """So many, in the order of asking. For the event loop only.
+
+    Attributes:
+        free: how many nobody has.
+    """
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self._turns: deque[Any] = deque()
+
+    def ask(self) -> Any:
+        """An event that is ready when it has a place."""
+        turn = Event()
+        if self.free:
+            self.free -= 1
+            turn.send()
+        else:
+            self._turns.append(turn)
+        return turn
+
+    def withdraw(self, turn: Any) -> None:
+        """Who asked does not want a place any more."""
+        if turn.ready():
+            self.give()
+        else:
+            self._turns.remove(turn)
+
+    def give(self) -> None:
+        """A place is not needed any more; it goes to whoever waits longest."""
+        if self._turns:
+            self._turns.popleft().send()
+        else:
+            self.free += 1
+
+
 class Calls:
     """The places of one device for calls of one kind. For the event loop only."""
 
@@ -91,7 +130,8 @@ class Calls:
         self.deadline_s = bounds.deadline_s
         self._logger = logger
         self._patience_s = bounds.patience_s
-        self._places = Semaphore(bounds.places)
+        self._most = bounds.places
+        self._places = Places(bounds.places)
         self._jobs: set[_Job] = set()
         self._late = 0
         POOL.make_room(bounds.places + _TIDYING)
@@ -107,12 +147,24 @@ class Calls:
             StalledError: there is none, and a call hangs.
         """
         began_s = time.monotonic()
-        if self._places.locked() and all(job.hangs_since(began_s - self._patience_s) for job in self._jobs):
+        if not self._places.free and self._count_hanging(began_s - self._patience_s) == self._most:
             raise StalledError(self.path, 0.0)
-        while not self._places.acquire(timeout=self.deadline_s):
+        turn = self._places.ask()
+        try:
+            self._wait_for(turn, began_s)
+        except BaseException:
+            self._places.withdraw(turn)
+            raise
+
+    def _wait_for(self, turn: Any, began_s: float) -> None:
+        while not turn.ready():
+            turn.wait(self.deadline_s)
             now_s = time.monotonic()
-            if any(job.hangs_since(now_s - self.deadline_s * _LONG_PART) for job in self._jobs):
+            if not turn.ready() and self._count_hanging(now_s - self.deadline_s * _LONG_PART):
                 raise StalledError(self.path, now_s - began_s)
+
+    def _count_hanging(self, since_s: float) -> int:
+        return sum(job.hangs_since(since_s) for job in self._jobs)
 
     def took(self, job: _Job) -> None:
         """A call has the place that `enter` took."""
@@ -121,7 +173,7 @@ class Calls:
     def leave(self, job: _Job) -> None:
         """A call returned, and gives its place back."""
         self._jobs.discard(job)
-        self._places.release()
+        self._places.give()
 
     def say_late(self) -> None:
         """A request gave up on a call."""

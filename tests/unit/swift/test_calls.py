@@ -13,7 +13,7 @@ from swift.common.concurrency import Event, Timeout, patcher, sleep, spawn
 from tests.objects import SwiftLog, no_thread_pool, thread_pool
 from tests.waiting import LIMIT_S, wait_for
 
-from lustack.swift.calls import Bounds, Calls, StalledError, _Job
+from lustack.swift.calls import Bounds, Calls, StalledError
 
 threading = patcher.original("threading")
 DEADLINE_S = 0.2
@@ -170,7 +170,7 @@ class TestStalls:
         assert self._is_stalled(calls, disk)  # no place
         assert make(deadline_s=LIMIT_S).line().run(abs, -1) == 1  # another device
         disk.go_on()
-        wait_until(lambda: calls._places.counter == 2)
+        wait_until(lambda: calls._places.free == 2)
         assert len(disk.done) == 2
 
     @pytest.mark.expects_log(LATE)
@@ -182,7 +182,7 @@ class TestStalls:
         wait_until(lambda: self._waited_s(calls, disk) == 0.0)
         assert {self._waited_s(calls, disk) for _ in range(100)} == {0.0}
         disk.go_on()
-        wait_until(lambda: not calls._places.locked())
+        wait_until(lambda: calls._places.free == 1)
         calls.deadline_s = LIMIT_S
         assert calls.line().run(disk.ask, "y") == "y"
         assert "/d: the file system answers again" in caplog.messages
@@ -207,12 +207,36 @@ class TestStalls:
     def test_who_waits_for_a_turn_goes_on_waiting_while_nothing_hangs(self, inline):
         calls = make(places=1)
         calls.enter()
-        young = _Job(calls, abs, (-1,), has_place=True)
         waiting = spawn(calls.enter)
         sleep(3 * DEADLINE_S)
         assert not waiting.dead
-        calls.leave(young)
+        calls._places.give()
         assert waiting.wait() is None
+
+    def test_who_asks_again_and_again_does_not_overtake_who_waits(self, inline):
+        calls, order = make(places=1, deadline_s=LIMIT_S), []
+
+        def ask_often() -> None:
+            line = calls.line()
+            line.run(sleep, 0.01)
+            for _ in range(3):
+                line.run(order.append, "often")
+
+        asking = [spawn(ask_often), spawn(calls.line().run, order.append, "once")]
+        for each in asking:
+            each.wait()
+        assert order == ["once", "often", "often", "often"]
+
+    @pytest.mark.parametrize("is_given", [False, True])
+    def test_who_is_killed_while_he_waits_for_his_turn_leaves_the_place_to_others(self, inline, is_given):
+        calls = make(places=1, deadline_s=LIMIT_S)
+        calls.enter()
+        waiting = spawn(calls.enter)
+        sleep()
+        if is_given:
+            calls._places.give()
+        waiting.kill()
+        assert calls._places.free == int(is_given)
 
     def test_a_call_that_is_back_when_its_deadline_is_noticed_is_not_late(self, threads, disk):
         calls = make()
@@ -337,4 +361,4 @@ class TestTidying:
             wait()
         line.finish(disk.done.append, "tidy")
         disk.go_on()
-        wait_until(lambda: disk.done == ["call", "tidy"] and not calls._places.locked())
+        wait_until(lambda: disk.done == ["call", "tidy"] and calls._places.free == 1)
