@@ -138,17 +138,15 @@ class CopyMixin(SnapshotMixin):
         Raises:
             ImageUnacceptable: it does not fit, or is not what it says.
         """
-        self._ensure_share_mounted(volume.provider_location)
-        files = self._files(volume)
-        if volume.encryption_key_id is None:
-            fetched = (files.path(files.active), files.bottom_format)
-            self._fetch(context, volume, image_service, image_id, fetched, disable_sparse=disable_sparse)
-        else:
+        with self._filling(volume, image_id) as files:
+            if volume.encryption_key_id is None:
+                fetched = (files.path(files.active), files.bottom_format)
+                self._fetch(context, volume, image_service, image_id, fetched, disable_sparse=disable_sparse)
+                return
             # It is encrypted with the passphrase of the volume already.
             with self._temporary(volume, "fetch") as temporary:
                 image_utils.fetch(context, image_service, image_id, temporary, None, None)
                 self._encrypt(volume, files, temporary, "luks")
-        self._finish_fetched(volume, files, image_id)
 
     def _copy_image_to_encrypted_volume(
         self, context: Any, volume: Any, image_service: Any, image_id: str, *, disable_sparse: bool
@@ -158,13 +156,29 @@ class CopyMixin(SnapshotMixin):
         Raises:
             ImageUnacceptable: it does not fit, or is not what it says.
         """
-        self._ensure_share_mounted(volume.provider_location)
-        files = self._files(volume)
-        with self._temporary(volume, "fetch") as temporary:
+        with self._filling(volume, image_id) as files, self._temporary(volume, "fetch") as temporary:
             fetched = (temporary, "raw")
             self._fetch(context, volume, image_service, image_id, fetched, disable_sparse=disable_sparse)
             self._encrypt(volume, files, temporary, "raw")
-        self._finish_fetched(volume, files, image_id)
+
+    @contextlib.contextmanager
+    def _filling(self, volume: Any, image_id: str) -> Iterator[VolumeFiles]:
+        """The files of a volume that was just made, while an image is written into the active one.
+
+        Raises:
+            ImageUnacceptable: what was written cannot have the size of the volume.
+        """
+        self._ensure_share_mounted(volume.provider_location)
+        files = self._files(volume)
+        yield files
+        spec: VolumeSpec = self._spec(volume)
+        with self._opened(volume, files, files.active) as image:
+            self._images.resize(image, volume.size, is_thick=spec.is_thick)
+        size_bytes = self._find_layers(files, files.active)[0].size_bytes
+        if size_bytes != volume.size * GIB:
+            reason = f"the volume has {size_bytes} bytes instead of {volume.size} GiB"
+            raise exception.ImageUnacceptable(image_id=image_id, reason=reason)
+        self._set_rw_permissions(files.path(files.active))
 
     def _fetch(
         self,
@@ -193,16 +207,6 @@ class CopyMixin(SnapshotMixin):
             source = Image(path, image_format, key if image_format == "luks" else None)
             self._images.copy(source, files.image(files.active, key), keys.find_cipher(volume))
         self._images.make_durable(files.path(files.active))
-
-    def _finish_fetched(self, volume: Any, files: VolumeFiles, image_id: str) -> None:
-        spec: VolumeSpec = self._spec(volume)
-        with self._opened(volume, files, files.active) as image:
-            self._images.resize(image, volume.size, is_thick=spec.is_thick)
-        size_bytes = self._find_layers(files, files.active)[0].size_bytes
-        if size_bytes != volume.size * GIB:
-            reason = f"the volume has {size_bytes} bytes instead of {volume.size} GiB"
-            raise exception.ImageUnacceptable(image_id=image_id, reason=reason)
-        self._set_rw_permissions(files.path(files.active))
 
     @staticmethod
     def _temporary(volume: Any, what: str) -> Any:
