@@ -2,6 +2,7 @@
 """What a run of tempest found, and the page that says it (doc/tempest.md).
 
 Rule 1: the page is made of results only; nothing in it is written by hand.
+Rule 2: a test that was run again has its last result, and the page says what the earlier one was when it failed.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 PASSED, SKIPPED, FAILED = "passed", "skipped", "failed"
 # How testtools calls them.
 _OUTCOMES = {"success": PASSED, "skip": SKIPPED, "xfail": PASSED}
 _TAGS = re.compile(r"\[[^]]*\]")
+_CLASS = re.compile(r"(?:setUpClass|tearDownClass) \((.+)\)")
 
 
 @dataclass(frozen=True)
@@ -25,69 +28,111 @@ class Result:
     Attributes:
         name: dotted; `setUpClass (CLASS)` for a class.
         outcome: passed, skipped or failed.
-        seconds: how long it took.
         reason: why it was skipped, or what was wrong.
     """
 
     name: str
     outcome: str
-    seconds: float = 0.0
     reason: str = ""
+
+    @property
+    def is_class(self) -> bool:
+        return _CLASS.fullmatch(self.name) is not None
+
+    @property
+    def of(self) -> str:
+        """The class that it is, or is in."""
+        found = _CLASS.fullmatch(self.name)
+        return found[1] if found else _TAGS.sub("", self.name).rpartition(".")[0]
 
     @property
     def module(self) -> str:
         """The module that it is in."""
-        found = re.fullmatch(r"setUpClass \((.+)\)", self.name)
-        return (found[1] if found else self.name.rpartition(".")[0]).rpartition(".")[0]
+        return self.of.rpartition(".")[0]
 
     @property
     def title(self) -> str:
         """Its class and name, without the tags that tempest adds."""
-        found = re.fullmatch(r"setUpClass \((.+)\)", self.name)
-        if found:
-            return f"{found[1].rpartition('.')[2]} (all)"
+        if self.is_class:
+            return f"{self.of.rpartition('.')[2]} (all)"
         return ".".join(_TAGS.sub("", self.name).split(".")[-2:])
 
 
 @dataclass(frozen=True)
+class Run:
+    """What one call of tempest gave.
+
+    Attributes:
+        results: of each test, and of each class that was not begun.
+        seconds: from the beginning of the first to the end of the last.
+    """
+
+    results: Sequence[Result]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Suite:
-    """The results of one call of tempest.
+    """The results of all calls of tempest for the same tests.
 
     Attributes:
         title: what it is called on the page.
-        regex: which tests it runs.
-        results: of each.
+        regex: which tests it is.
+        results: the last of each.
         seconds: how long it took, all in all.
+        mended: earlier results that failed, of what has been run again.
     """
 
     title: str
     regex: str
     results: Sequence[Result]
     seconds: float
+    mended: Sequence[Result] = ()
 
     def having(self, outcome: str) -> list[Result]:
         return [result for result in self.results if result.outcome == outcome]
 
 
-def parse(stream: bytes) -> list[Result]:
-    """The results in a subunit stream, in the order of their names."""
+def parse(stream: bytes) -> Run:
+    """What a subunit stream says."""
     import subunit
     import testtools
 
     found: list[Result] = []
+    times: list[datetime] = []
 
     def keep(test) -> None:
-        begun, ended = test["timestamps"]
-        seconds = (ended - begun).total_seconds() if begun and ended else 0.0
         details = test["details"]
         texts = [details[key].as_text().strip() for key in ("reason", "traceback") if key in details]
-        found.append(Result(test["id"], _OUTCOMES.get(test["status"], FAILED), seconds, "\n".join(texts)))
+        if test["id"] != "output":
+            found.append(Result(test["id"], _OUTCOMES.get(test["status"], FAILED), "\n".join(texts)))
+            times.extend(filter(None, test["timestamps"]))
 
     sink = testtools.StreamToDict(keep)
     sink.startTestRun()
     subunit.ByteStreamToStreamResult(io.BytesIO(stream), non_subunit_name="output").run(sink)
     sink.stopTestRun()
-    return sorted((each for each in found if each.name != "output"), key=lambda each: each.name)
+    return Run(found, (max(times) - min(times)).total_seconds() if times else 0.0)
+
+
+def merge(title: str, regex: str, runs: Iterable[Run]) -> Suite:
+    """One suite of several runs, the earliest first.
+
+    What a run says about a class as a whole (skipped, or it could not be begun) holds until its tests are run.
+    """
+    last: dict[str, Result] = {}
+    mended: list[Result] = []
+    seconds = 0.0
+    for run in runs:
+        seconds += run.seconds
+        begun = {result.of for result in run.results if not result.is_class}
+        again = {result.name for result in run.results}
+        gone = [old for old in last.values() if old.name in again or (old.is_class and old.of in begun)]
+        mended += [old for old in gone if old.outcome == FAILED]
+        for old in gone:
+            del last[old.name]
+        last |= {result.name: result for result in run.results}
+    return Suite(title, regex, sorted(last.values(), key=lambda each: each.name), seconds, mended)
 
 
 def render(suites: Sequence[Suite], facts: Sequence[str]) -> str:
@@ -99,11 +144,12 @@ def render(suites: Sequence[Suite], facts: Sequence[str]) -> str:
     """
     lines = ["# Tempest", "", "Made by `make tempest`; do not edit.", "", *(f"- {fact}" for fact in facts), ""]
     lines += _table(
-        ("suite", PASSED, SKIPPED, FAILED, "seconds"),
+        ("suite", PASSED, SKIPPED, FAILED, "run again", "seconds"),
         [
             (
                 f"`{each.title}`",
                 *(len(each.having(outcome)) for outcome in (PASSED, SKIPPED, FAILED)),
+                len(each.mended),
                 f"{each.seconds:.0f}",
             )
             for each in suites
@@ -111,8 +157,12 @@ def render(suites: Sequence[Suite], facts: Sequence[str]) -> str:
     )
     for suite in suites:
         lines += ["", f"## {suite.title}", "", f"`tempest run --regex '{suite.regex}'`", "", *_render_modules(suite)]
-        for outcome, title in ((FAILED, "Failed"), (SKIPPED, "Skipped, and why")):
-            if found := suite.having(outcome):
+        for title, found in (
+            ("Failed", suite.having(FAILED)),
+            ("Skipped, and why", suite.having(SKIPPED)),
+            ("Run again, and what was wrong before", suite.mended),
+        ):
+            if found:
                 lines += ["", f"### {title}", "", *_render_reasons(found)]
     return "\n".join(lines) + "\n"
 

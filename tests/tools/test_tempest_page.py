@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from tests.tempest.results import FAILED, PASSED, SKIPPED, Result, Suite, render
+from tests.tempest.results import FAILED, PASSED, SKIPPED, Result, Run, Suite, merge, render
 
+CLASS = "tempest.api.volume.test_backup.Backups"
 BACKUPS = "tempest.api.volume.test_backup.Backups.test_make[id-1,smoke]"
 
 
@@ -14,14 +15,14 @@ def make_page(*results):
 
 def test_each_outcome_is_counted_by_suite_and_by_module():
     page = make_page(Result(BACKUPS, PASSED), Result("tempest.api.volume.test_types.Types.test_list", PASSED))
-    assert "| `volume` | 2 | 0 | 0 | 61 |" in page
+    assert "| `volume` | 2 | 0 | 0 | 0 | 61 |" in page
     assert "| `tempest.api.volume.test_backup` | 1 |  |  |" in page
     assert "- Versions: some." in page
 
 
 def test_a_test_that_was_skipped_is_listed_with_its_reason():
     page = make_page(Result(BACKUPS, SKIPPED, reason="no backups | here"))
-    assert "| `volume` | 0 | 1 | 0 | 61 |" in page
+    assert "| `volume` | 0 | 1 | 0 | 0 | 61 |" in page
     assert "| no backups \\| here | `Backups.test_make` |" in page
 
 
@@ -39,3 +40,39 @@ def test_of_a_failure_the_last_line_is_shown():
 
 def test_a_reason_that_nobody_gave_is_said_to_be_missing():
     assert "| no reason given | `Backups.test_make` |" in make_page(Result(BACKUPS, SKIPPED))
+
+
+def make_suite(*runs):
+    return merge("volume", "^volume", [Run(results, 30.0) for results in runs])
+
+
+def test_the_last_result_of_a_test_counts_and_the_page_says_how_it_failed_before():
+    suite = make_suite([Result(BACKUPS, FAILED, reason="Timeout: too slow")], [Result(BACKUPS, PASSED)])
+    page = render([suite], [])
+    assert "| `volume` | 1 | 0 | 0 | 1 | 60 |" in page
+    assert "### Failed" not in page
+    assert "### Run again, and what was wrong before" in page
+    assert "| Timeout: too slow | `Backups.test_make` |" in page
+
+
+def test_a_test_that_fails_again_is_failed():
+    failed = Result(BACKUPS, FAILED, reason="Timeout: too slow")
+    assert make_suite([failed], [failed]).having(FAILED) == [failed]
+
+
+def test_what_was_not_run_again_stays():
+    other = Result(f"{CLASS}.test_other", PASSED)
+    assert make_suite([other, Result(BACKUPS, FAILED)], [Result(BACKUPS, PASSED)]).having(PASSED) == [
+        Result(BACKUPS, PASSED),
+        other,
+    ]
+
+
+def test_a_class_that_was_skipped_is_no_longer_when_its_tests_have_run():
+    suite = make_suite([Result(f"setUpClass ({CLASS})", SKIPPED, reason="no backups")], [Result(BACKUPS, PASSED)])
+    assert (suite.having(SKIPPED), suite.mended) == ([], [])
+
+
+def test_a_class_that_could_not_be_begun_is_named_when_its_tests_have_run():
+    failed = Result(f"setUpClass ({CLASS})", FAILED, reason="no quota")
+    assert make_suite([failed], [Result(BACKUPS, PASSED)]).mended == [failed]
