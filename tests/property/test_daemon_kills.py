@@ -63,7 +63,8 @@ class TestKills(KillContract):
         site.close()
 
 
-BOUNDED = f"{RARELY}memory_bytes = {2**20}\nhash_bytes_per_s = 0\n"
+MEMORY_BYTES = int(os.environ.get("LUSTACK_BACKLOG_MEMORY", MIB))
+BOUNDED = f"{RARELY}memory_bytes = {MEMORY_BYTES}\nhash_bytes_per_s = 0\n"
 
 
 class TestBacklog(BacklogContract):
@@ -79,7 +80,7 @@ class TestBacklog(BacklogContract):
 class TestLongBacklog(BacklogContract):
     files = int(os.environ.get("LUSTACK_BACKLOG_FILES", "300000"))
     limit_s = 1800.0
-    most_grown_bytes = 200 * MIB
+    memory_bytes = MEMORY_BYTES
     most_new_s = 60.0
 
     @pytest.fixture

@@ -34,7 +34,11 @@ NAME_BYTES = 200
 
 CONTAINER_BYTES = 1500
 MOST_IDLE = 10_000
-"""Containers without dirty names that are remembered."""
+"""Containers without dirty names that are remembered, fewer if there is less memory."""
+
+_LEAST_IDLE = 100
+_IDLE_PART = 16
+"""Of the memory."""
 
 LIVELY_S = 0.1
 """A container whose last batch was taken longer ago than this sends its first name at once: nothing else may come."""
@@ -225,7 +229,13 @@ class Container:
 
 
 class Dirty:
-    """All containers with dirty names."""
+    """All containers with dirty names.
+
+    Attributes:
+        limit_bytes: what it may take.
+        most_idle: containers without dirty names that are remembered.
+        forgotten: how often one was forgotten: nobody may use it any more, or there would be two of the same name.
+    """
 
     def __init__(self, limit_bytes: int, gather_s: float) -> None:
         """Has nothing dirty.
@@ -235,6 +245,8 @@ class Dirty:
             gather_s: how long the first name of a batch waits for others, where one batch follows the other.
         """
         self.limit_bytes = limit_bytes
+        self.most_idle = min(MOST_IDLE, max(_LEAST_IDLE, limit_bytes // _IDLE_PART // CONTAINER_BYTES))
+        self.forgotten = 0
         self._gather_s = gather_s
         self._containers: dict[tuple[int, ContainerKey], Container] = {}
         self._active: dict[Container, None] = {}
@@ -278,7 +290,8 @@ class Dirty:
         """Forgets a container that is idle; keeps some, because they are usually met again."""
         if container.oldest() is None:
             self._active.pop(container, None)
-        if container.is_idle() and len(self._containers) > MOST_IDLE:
+        if container.is_idle() and len(self._containers) > self.most_idle:
+            self.forgotten += 1
             self._containers.pop((container.policy_index, container.key), None)
 
     def publish(self, until_s: float, now_s: float) -> None:

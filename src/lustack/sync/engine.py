@@ -23,6 +23,7 @@ from lustack.errors import LustackError
 from lustack.sync import fence
 from lustack.sync.board import Board
 from lustack.sync.book import Book, Entry
+from lustack.sync.budget import divide
 from lustack.sync.clock import Clock
 from lustack.sync.device import open_device
 from lustack.sync.dirty import Dirty
@@ -95,7 +96,8 @@ class Engine:
         parts = self.parts
         book = Book(parts.state)
         book.load()
-        self.board = Board(book, Dirty(parts.settings.memory_bytes, GATHER_S), parts.settings.quiet_s)
+        names_bytes = divide(parts.settings.memory_bytes).names
+        self.board = Board(book, Dirty(names_bytes, GATHER_S), parts.settings.quiet_s)
         self._sender = Sender(
             self.board,
             parts.settings,

@@ -48,6 +48,8 @@ class Intake:
         self._policy_index = policy_index
         self._dirty = dirty
         self._known: dict[bytes, Container] = {}
+        self._most_known = min(_MOST_KNOWN, 2 * dirty.most_idle)
+        self._forgotten = dirty.forgotten
         self._nowhere = Container(policy_index, ContainerKey("", ""))
         self._nowhere.is_whole = True
 
@@ -63,6 +65,9 @@ class Intake:
         taken = Taken()
         base, new = window << SHIFT, 0 if is_past else NEW
         known = self._known
+        if self._forgotten != self._dirty.forgotten:
+            self._forgotten = self._dirty.forgotten
+            known.clear()
         touched: dict[Container, None] = {}
         for event in events:
             if not isinstance(event, NameChanged):
@@ -101,7 +106,7 @@ class Intake:
         return container, where.start - 1
 
     def _remember(self, prefix: bytes, container: Container) -> None:
-        if len(self._known) >= _MOST_KNOWN:
+        if len(self._known) >= self._most_known:
             self._known.clear()
         self._known[prefix] = container
 

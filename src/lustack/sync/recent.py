@@ -17,7 +17,10 @@ from lustack.mapping.metadata import timestamp_text
 from lustack.sync.plan import SentRow
 from lustack.sync.sinks.protocol import ContainerKey, ContainerState, Page, Sink
 
-_MOST = 100_000
+ROW_BYTES = 260
+"""What is remembered of a row beside its name. Source: measured, tests/unit/sync/test_budget.py."""
+
+_LIMIT_BYTES = 32 * 2**20
 
 
 class RecentSink(Sink):
@@ -28,17 +31,17 @@ class RecentSink(Sink):
         batches: that carried them.
     """
 
-    def __init__(self, sink: Sink, now_ns: int, most: int = _MOST) -> None:
+    def __init__(self, sink: Sink, now_ns: int, limit_bytes: int = _LIMIT_BYTES) -> None:
         """Remembers from now on.
 
         Args:
             sink: does the work.
             now_ns: the time, not earlier than any that rows were stamped with before: those rows are not known.
-            most: names to remember of each of two generations.
+            limit_bytes: for what is remembered, half of it for each of two generations; a batch always fits.
         """
         self.rows = self.batches = 0
         self._sink = sink
-        self._most = most
+        self._limit_bytes, self._young_bytes = limit_bytes, 0
         self._lock = threading.Lock()
         self._since = timestamp_text(now_ns)
         self._young: dict[tuple[ContainerKey, str], str] = {}
@@ -74,11 +77,13 @@ class RecentSink(Sink):
 
     def send(self, key: ContainerKey, rows: Sequence[SentRow]) -> None:
         """See `Sink`. Remembered before it is sent: also what fails may have arrived."""
+        size_bytes = sum(len(row.name) for row in rows) + ROW_BYTES * len(rows)
         with self._lock:
-            if len(self._young) + len(rows) > self._most:
+            if self._young_bytes + size_bytes > self._limit_bytes // 2:
                 self._since = max(self._since, self._old_latest)
                 self._old, self._old_latest = self._young, self._young_latest
-                self._young = {}
+                self._young, self._young_bytes = {}, 0
+            self._young_bytes += size_bytes
             self._young.update({(key, row.name): row.timestamp for row in rows})
             self._young_latest = max(self._young_latest, max((row.timestamp for row in rows), default=""))
         self._sink.send(key, rows)

@@ -16,6 +16,7 @@ from lustack.errors import LustackError
 from lustack.sync.address import OWNER, prefix_of
 from lustack.sync.board import Board
 from lustack.sync.book import CONTAINER
+from lustack.sync.budget import divide
 from lustack.sync.clock import Clock
 from lustack.sync.device import Device, open_device
 from lustack.sync.dirty import Batch, Container
@@ -86,9 +87,9 @@ class Sender:
     identities: Identities
     on_unhashed: Callable[[ContainerKey, str], None]
     on_trouble: Callable[[Exception], None]
-    _left_out: LeftOut = field(default_factory=LeftOut)
 
     def __post_init__(self) -> None:
+        self._left_out = LeftOut(divide(self.settings.memory_bytes).left_out)
         self._paths = {policy.index: os.path.join(self.settings.devices, policy.device) for policy in self.policies}
 
     def run(self) -> None:

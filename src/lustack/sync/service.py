@@ -30,6 +30,7 @@ from oslo_log import log
 from lustack.errors import LustackError
 from lustack.sync.background import Background
 from lustack.sync.backlog import Backlog, Unhashed
+from lustack.sync.budget import divide
 from lustack.sync.engine import Engine, Parts
 from lustack.sync.errors import DeviceMissingError, EngineFailedError, StoppedError
 from lustack.sync.fences import Fences
@@ -47,6 +48,7 @@ from lustack.sync.settings import Settings
 from lustack.sync.sinks import rings
 from lustack.sync.sinks.protocol import ContainerKey
 from lustack.sync.sources import choose
+from lustack.sync.sources.changelog_window import Memory, Own
 from lustack.sync.sources.choose import Choice
 from lustack.sync.sources.roots import Root
 from lustack.sync.standby import Standby
@@ -121,7 +123,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         world = self.world
-        sink = RecentSink(world.sink, world.clock.now_ns())
+        sink = RecentSink(world.sink, world.clock.now_ns(), divide(world.settings.memory_bytes).rows)
         self.world = replace(world, sink=sink)
         self.engine = Engine(
             Parts(
@@ -356,8 +358,10 @@ def _work(settings: Settings, stop: threading.Event) -> None:
             LOG.info("looking after %s below %s", [policy.name for policy in world.policies], settings.devices)
             collect_seldom()
             notify("READY=1\nSTATUS=at work")
-            kinds = choose.all_kinds(settings.changelog_users, settings.own_jobs, settings.own_nids)
-            Daemon(world, stop, metrics, partial(choose.choose, kinds=kinds)).run()
+            budget = divide(settings.memory_bytes, len(world.policies))
+            own = Own(frozenset(settings.own_jobs), frozenset(settings.own_nids))
+            kinds = choose.all_kinds(settings.changelog_users, partial(Memory, budget.identities, own=own))
+            Daemon(world, stop, metrics, partial(choose.choose, kinds=kinds), Backlog(budget.hashing)).run()
 
 
 def pulse() -> None:

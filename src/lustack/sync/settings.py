@@ -29,7 +29,7 @@ class Settings:
         exclude: globs of files of jobs that are not listed.
         quiet_s: a file that is being written to is listed after so many seconds without a change, and while it goes on
             changing at most so often.
-        memory_bytes: what names that wait to be looked at may take; beyond it whole directories are compared.
+        memory_bytes: what all that grows with the number of files that change may take; see `budget`.
         batch_rows: rows of one request to a container server.
         adopt_containers: whether directories that Swift never heard of become containers.
         missing_rows: the most rows that may go because a container's directory is gone.

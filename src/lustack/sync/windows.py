@@ -9,9 +9,13 @@ Rule 2: a fence passes when its window is acknowledged and every job is done tha
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from lustack.sync.sources.protocol import Position
+
+_MOST = 1000
+"""Windows that wait; two neighbours of more become one. While Swift is away they come and nothing is acknowledged."""
 
 
 @dataclass
@@ -45,6 +49,12 @@ class Windows:
     def add(self, window: Window) -> None:
         """A batch came."""
         self._waiting.append(window)
+        if len(self._waiting) >= _MOST:
+            pairs = list(pairwise(self._waiting))[::2]
+            self._waiting = deque(
+                replace(later, arrived_s=earlier.arrived_s, count=earlier.count + later.count)
+                for earlier, later in pairs
+            )
 
     def finish(self, before: int | None) -> Position | None:
         """Takes away the windows whose number is less; None: all.

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.listings import KEY, Timer
 
-from lustack.sync.backlog import Backlog, Unhashed
+from lustack.sync.backlog import ITEM_BYTES, Backlog, Unhashed
 from lustack.sync.sinks.protocol import ContainerKey
 
 ITEMS = [Unhashed(KEY, "a"), Unhashed(KEY, "b")]
@@ -20,11 +20,12 @@ def test_what_waits_longest_comes_first_and_each_once():
 
 
 def test_what_has_no_room_is_not_taken():
-    backlog = Backlog(room=1)
-    backlog.add(Unhashed(KEY, "a"))
-    backlog.add(Unhashed(KEY, "b"))
-    assert backlog.take(0.0) == Unhashed(KEY, "a")
-    assert backlog.take(0.0) is None
+    backlog = Backlog(limit_bytes=ITEM_BYTES + 1)
+    for _ in range(2):
+        for name in ("long", "a", "b"):
+            backlog.add(Unhashed(KEY, name))
+        assert backlog.take(0.0) == Unhashed(KEY, "a")
+        assert backlog.take(0.0) is None
 
 
 def test_what_should_wait_waits():

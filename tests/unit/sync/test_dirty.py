@@ -190,8 +190,9 @@ def test_what_could_not_be_sent_is_absorbed_too(dirty, container):
     assert (container.oldest(), container.size_bytes) == (None, size_of())
 
 
-def test_containers_at_rest_are_forgotten_when_there_are_many(dirty, monkeypatch):
+def test_containers_at_rest_are_forgotten_when_there_are_many(monkeypatch):
     monkeypatch.setattr(module, "MOST_IDLE", 2)
+    dirty = Dirty(10**6, 0.5)
     for number in range(5):
         each = dirty.container(0, ContainerKey("a", str(number)))
         add(dirty, each, b"x")

@@ -100,8 +100,23 @@ def test_who_waits_is_noticed(intake):
     assert take(intake, NameChanged(b".lustack/fence/" + NONCE, is_new=True)).nonces == [NONCE]
 
 
-def test_what_is_remembered_of_paths_is_bounded(intake, dirty, monkeypatch):
+def test_what_is_remembered_of_paths_is_bounded(dirty, monkeypatch):
     monkeypatch.setattr(module, "_MOST_KNOWN", 2)
+    intake = Intake(0, dirty)
     for number in range(5):
         take(intake, NameChanged(b"a/%d/x" % number))
     assert len(intake._known) <= 2
+
+
+def test_a_container_that_was_forgotten_is_not_used_again(intake, dirty):
+    """There would be two of the same name, each with names of its own."""
+    dirty.most_idle = 0
+    take(intake, NameChanged(b"a/c/x"))
+    used = dirty.container(0, ContainerKey("a", "c"))
+    used.swap(1)
+    used.land(is_done=True)
+    dirty.take(1.0)
+    dirty.rest(used)
+    take(intake, NameChanged(b"a/c/y"), window=2)
+    assert names_in(dirty) == {b"y": (2 << SHIFT) | FILE}
+    assert used.names == {}

@@ -14,7 +14,7 @@ from lustack.sync import look as module
 from lustack.sync.device import open_device
 from lustack.sync.dirty import DIRECTORY, FILE, NEW
 from lustack.sync.exclusion import compile_globs
-from lustack.sync.look import LeftOut, look
+from lustack.sync.look import LEFT_OUT_BYTES, LeftOut, look
 
 T0 = "1900000000.00000"
 
@@ -118,7 +118,10 @@ def test_temporary_files_are_left_out_and_leave_no_deletion(playground, see, lef
 
 
 def test_what_is_left_out_is_remembered_for_a_while():
-    left_out = LeftOut(2)
+    left_out = LeftOut(2 * (LEFT_OUT_BYTES + 1))
+    for name in (b"a", b"b", b"b"):
+        left_out.add(KEY, name)
+    assert left_out.take(KEY, b"a")
     for name in (b"a", b"b", b"c"):
         left_out.add(KEY, name)
     assert [left_out.take(KEY, name) for name in (b"a", b"c", b"c")] == [False, True, False]

@@ -7,7 +7,7 @@ from tests.listings import KEY
 from lustack.mapping.metadata import timestamp_text
 from lustack.sync.errors import SyncError
 from lustack.sync.plan import delete
-from lustack.sync.recent import RecentSink
+from lustack.sync.recent import ROW_BYTES, RecentSink
 
 S = 10**9
 
@@ -18,7 +18,7 @@ def at(second):
 
 @pytest.fixture
 def recent(playground):
-    return RecentSink(playground.sink, 100 * S, most=2)
+    return RecentSink(playground.sink, 100 * S, limit_bytes=4 * (ROW_BYTES + 1))
 
 
 def send(recent, name, second):

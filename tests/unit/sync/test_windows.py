@@ -18,6 +18,21 @@ def test_windows_are_acknowledged_in_order():
     assert (windows.lag_s(12.0, 9), windows.lag_s(12.0, None), windows.count()) == (0.0, 0.0, 7)
 
 
+def test_windows_that_wait_for_long_become_fewer():
+    windows = Windows()
+    for number in range(1, 5001):
+        windows.add(Window(number, f"p{number}", float(number), 1))
+    assert len(windows._waiting) <= 1000
+    assert windows.count() == 5000
+    assert windows.lag_s(6000.0, 1) == 5999.0
+    assert windows.finish(1) is None
+    positions = [windows.finish(number) for number in range(1, 5002)]
+    told = [(number, int(position[1:])) for number, position in enumerate(positions, 1) if position]
+    assert all(position < number for number, position in told)
+    assert told[-1] == (5001, 5000)
+    assert windows.count() == 0
+
+
 def test_after_a_loss_nothing_is_acknowledged():
     windows = Windows()
     windows.add(Window(1, "p", 0.0, 1))

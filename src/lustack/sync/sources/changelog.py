@@ -8,8 +8,8 @@ Rule 2: what is missing is noticed: see `changelog_tail`; and the MDT must still
     mdd_internal.h:31-49: it removes users that are idle or far behind; then a clear says ENOENT (measured).
 Rule 3: a quiet MDT is told now and then that we are here: the same index is cleared again.
 Rule 4: a window whose paths could not be found because Lustre failed is kept and tried again.
-Rule 5: who begins without a position reads what was not cleared, as far as that fits into `_REPLAYED_BYTES`, and clears
-    all of it at once: nobody knows up to where our user has cleared already, and less must never be cleared.
+Rule 5: who begins without a position reads what was not cleared, as far as that fits into `Room.replayed_bytes`, and
+    clears all of it at once: nobody knows up to where our user has cleared already, and less must never be cleared.
 Rule 6: names in a directory that is gone and of which nobody knows where it was wait for the record that says it, and
     nothing is acknowledged meanwhile; if it does not come, the whole device is compared.
 """
@@ -21,6 +21,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from lustack.lustre import changelog
@@ -37,7 +38,7 @@ from lustack.mapping.names import RelPath
 from lustack.sync.events import Event, TreeChanged
 from lustack.sync.sources.changelog_paths import Paths, translate, tree_of
 from lustack.sync.sources.changelog_tail import Cursor, LogLostError, Pace, Tail
-from lustack.sync.sources.changelog_window import Window, first_record
+from lustack.sync.sources.changelog_window import Memory, Window, first_record
 from lustack.sync.sources.protocol import (
     OLDEST,
     Batch,
@@ -54,15 +55,39 @@ MASK: Final = ("CREAT", "MKDIR", "HLINK", "UNLNK", "RMDIR", "RENME", "CLOSE", "T
 """What our user asks for. XATTR is not in it: what a POST changes Swift tells its listings itself."""
 
 _MOST_RECORDS: Final = 20_000
-"""Of one batch; what is more waits in the log."""
+_LEAST_RECORDS: Final = 2000
+_RECORD_BYTES: Final = 600
+"""What a record of a batch takes until its name waits to be looked at. Source: measured, about."""
 
 _LINGER_S: Final = 0.002
 """So long is waited for more when there is something. The kernel fetches records in the background."""
 
 _REPLAYED_BYTES: Final = 16 * 2**20
-"""Of the records of one MDT, about 130 000 of them."""
+"""Of the records of one MDT, about 130 000 of them, or less if there is less memory."""
+
+_PIECE_BYTES: Final = 256 * 2**10
 
 _LOSSES: Final = (ChangelogUserError, ChangelogIndexError, LogLostError, RecordError)
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much is read at a time from one MDT.
+
+    Attributes:
+        records: of one batch; what is more waits in the log.
+        replayed_bytes: see rule 5.
+    """
+
+    records: int
+    replayed_bytes: int
+
+    @staticmethod
+    def of(memory: Memory) -> Room:
+        """As much as fits beside what is remembered."""
+        share = memory.limit_bytes // memory.readers
+        records = min(_MOST_RECORDS, max(_LEAST_RECORDS, share // _RECORD_BYTES))
+        return Room(records, min(_REPLAYED_BYTES, max(_PIECE_BYTES, share)))
 
 
 def render_position(cursor: Cursor) -> Position:
@@ -104,13 +129,14 @@ class ChangelogSource:
             lustre: the file system.
             mdt: whose changelog.
             user: the registered user, as `cl1`; nobody else may clear for it.
-            paths: finds paths; its own, though its memory may be shared.
+            paths: finds paths; its own, though its memory may be shared. That says how much is read at a time.
             pace: times.
             monotonic_s: a clock that never goes back.
         """
         self.seen_s = self._asked_s = self._answered_s = -math.inf
         self._lustre, self._mdt, self._user, self._paths = lustre, mdt, user, paths
         self._pace, self._monotonic_s = pace or Pace(), monotonic_s
+        self._room = Room.of(paths.memory)
         self._closed = threading.Event()
         self._closed.set()
         self._tail = Tail(lustre, mdt, self._pace, self._closed, monotonic_s)
@@ -156,7 +182,7 @@ class ChangelogSource:
             if position:
                 self._tail.start(parse_position(position))
             else:
-                self._tail.start(None, _REPLAYED_BYTES if position == OLDEST else 0)
+                self._tail.start(None, self._room.replayed_bytes if position == OLDEST else 0)
             self._given = self._floor = self._tail.cursor if position else self._tail.end
             self._cleared = self._given.index
             self._clear()
@@ -258,7 +284,9 @@ class ChangelogSource:
         """Records, as many as there are but not too many; None if there are none."""
         window, self._before = Window(self._paths.memory), self._tail.cursor
         try:
-            while window.count < _MOST_RECORDS and (piece := self._tail.read(_LINGER_S if window.count else timeout_s)):
+            while window.count < self._room.records and (
+                piece := self._tail.read(_LINGER_S if window.count else timeout_s)
+            ):
                 if not window.count:
                     self._started_ns = changelog.time_ns(first_record(piece)[1])
                 self._tail.advance(window.feed(piece), window.last)

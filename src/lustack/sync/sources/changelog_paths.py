@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
+from itertools import islice
 from typing import Final
 
 from lustack.lustre import fid
@@ -23,6 +24,9 @@ from lustack.mapping.names import RelPath
 from lustack.sync.events import Event, NameChanged, TreeChanged, TreeMoved
 from lustack.sync.sources.changelog_window import IS_DIRECTORY, IS_FILE, IS_NEW, IS_OPEN, Memory, Move, Name, Window
 from lustack.sync.sources.roots import LONGEST_BASE, Root, child_base, directory_path, is_ours, own_path
+
+_QUESTIONS: Final = 500
+"""So many at a time: each that waits for its turn takes 2 KB."""
 
 # No path within a root has more parts than that; what has goes round in circles.
 _MOST_PARTS: Final = LONGEST_BASE
@@ -76,7 +80,8 @@ class Paths:
         Raises:
             OSError: the file system fails; at the first file that it fails for.
         """
-        return self._executor.map(self._links, keys)
+        for some in _some_at_a_time(keys):
+            yield from self._executor.map(self._links, some)
 
     def are_directories(self, keys: Iterable[bytes]) -> list[bool | None]:
         """Whether inodes are directories; None for those that are gone.
@@ -84,7 +89,10 @@ class Paths:
         Raises:
             OSError: the file system fails.
         """
-        return list(self._executor.map(self._is_directory, keys))
+        found: list[bool | None] = []
+        for some in _some_at_a_time(keys):
+            found += self._executor.map(self._is_directory, some)
+        return found
 
     def _find(self, key: bytes) -> bytes | None:
         try:
@@ -116,7 +124,7 @@ class Paths:
         try:
             links = self._lustre.links(key)
         except FidNotFoundError:
-            known = self.memory.folders.get(key)
+            known = self.memory.last_name(key)
             if known is None:
                 raise
             return known
@@ -146,6 +154,12 @@ class Paths:
             return self._lustre.is_directory(key)
         except FidNotFoundError:
             return None
+
+
+def _some_at_a_time(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
+    rest = iter(keys)
+    while some := list(islice(rest, _QUESTIONS)):
+        yield some
 
 
 def translate(window: Window, paths: Paths) -> tuple[list[Event], set[bytes]]:

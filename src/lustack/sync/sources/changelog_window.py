@@ -11,10 +11,10 @@ Rule 4: the rename by which our own Swift publishes an upload (`Own`), and the c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final
 
 from lustack.lustre.changelog import HEADER, SOURCE_SIZE, Record, Type, read_record, record_size, scan
 from lustack.lustre.nids import render_nid
@@ -57,14 +57,32 @@ class Own:
 NOBODY: Final = Own()
 
 
+IDENTITIES_BYTES: Final = 48 * 2**20
+NAME_BYTES: Final = 330
+"""What a table takes for an identity and its name, beside the bytes of that name."""
+HEIR_BYTES: Final = 250
+"""For an identity and another one."""
+KEY_BYTES: Final = 190
+"""For an identity. Source of all three: measured, tests/unit/sync/test_budget.py."""
+
+_LEAST: Final = 500
+"""Of each table: fewer would be forgotten before they are of use."""
+_SAMPLE: Final = 16
+
+_PARTS: Final = 16
+"""Shares of the tables are 6 for files, 4 for directories, 2 for those that are gone, 4 for the rest."""
+
+
 @dataclass
 class Memory:
     """What records said about identities; shared by all MDTs of a file system.
 
     Attributes:
-        most: so many files, and so many directories, are remembered.
+        limit_bytes: what all of it may take.
+        readers: how many MDTs share it.
         files: the name of a file that has no other, since its birth.
-        folders: the name of a directory; of a removed one its last.
+        folders: the name of a directory.
+        gone: the last name of a directory that was removed.
         doubtful: what had two names once, or was renamed where another name was expected: it is asked for its names,
             whatever the tables say. Nothing orders the records of two MDTs.
         heirs: what became of an inode that migrated.
@@ -73,9 +91,11 @@ class Memory:
         lock: to be held while a window is filled.
     """
 
-    most: int = 100_000
+    limit_bytes: int = IDENTITIES_BYTES
+    readers: int = 1
     files: dict[bytes, Name] = field(default_factory=dict)
     folders: dict[bytes, Name] = field(default_factory=dict)
+    gone: dict[bytes, Name] = field(default_factory=dict)
     doubtful: dict[bytes, None] = field(default_factory=dict)
     heirs: dict[bytes, bytes] = field(default_factory=dict)
     published: dict[bytes, None] = field(default_factory=dict)
@@ -84,9 +104,34 @@ class Memory:
 
     def trim(self) -> None:
         """Forgets what is oldest."""
-        for table in (self.files, self.folders, self.doubtful, self.heirs, self.published):
-            for key in list(islice(table, max(0, len(table) - self.most))):
-                del table[key]
+        part = self.limit_bytes // _PARTS
+        for share, named in ((6, self.files), (4, self.folders), (2, self.gone)):
+            for key in _oldest(named, share * part // (NAME_BYTES + _name_bytes(named))):
+                del named[key]
+        for key in _oldest(self.doubtful, 2 * part // KEY_BYTES):
+            del self.doubtful[key]
+            # What is still believed of it may be half of the truth.
+            self.files.pop(key, None)
+            self.folders.pop(key, None)
+        for key in _oldest(self.heirs, part // HEIR_BYTES):
+            del self.heirs[key]
+        for key in _oldest(self.published, part // KEY_BYTES):
+            del self.published[key]
+
+    def last_name(self, key: bytes) -> Name | None:
+        """Where a directory is, or was when it was removed; None: nobody has said."""
+        return self.gone.get(key) or self.folders.get(key)
+
+
+def _oldest(table: Mapping[bytes, object], most: int) -> list[bytes]:
+    """What a table has too many."""
+    return list(islice(table, max(0, len(table) - max(_LEAST, most))))
+
+
+def _name_bytes(table: dict[bytes, Name]) -> int:
+    """How long the latest names are."""
+    latest = list(islice(reversed(table.values()), _SAMPLE))
+    return sum(len(name) for _, name in latest) // max(1, len(latest))
 
 
 @dataclass
@@ -126,20 +171,6 @@ class Window:
     count: int = 0
     last: tuple[int, int, bytes] = (0, 0, b"")
 
-    def __post_init__(self) -> None:
-        """Knows who takes the rarer types."""
-        self._rarer: dict[int, Callable[[bytes, bytes, bytes, bytes], None]] = {
-            Type.MKDIR: self._mkdir,
-            Type.RMDIR: self._rmdir,
-            Type.HLINK: self._hlink,
-            Type.SLINK: self._make,
-            Type.MKNOD: self._make,
-            Type.MIGRT: self._migrate,
-            Type.TRUNC: self._change,
-            Type.MTIME: self._change,
-            Type.XATTR: self._change,
-        }
-
     def feed(self, buffer: bytes) -> int:
         """Takes whole records.
 
@@ -156,7 +187,7 @@ class Window:
         return self.count - count
 
     def _feed(self, buffer: bytes) -> None:
-        names, files, doubtful, rarer = self.names, self.memory.files, self.memory.doubtful, self._rarer
+        names, files, doubtful, rarer = self.names, self.memory.files, self.memory.doubtful, self._RARER
         count = index = time = 0
         target = b""
         own = frozenset() if self.memory.own == NOBODY else self._find_own(buffer)
@@ -178,7 +209,7 @@ class Window:
             elif kind == _RENME:
                 self._rename(target, parent, buffer[source : source + SOURCE_SIZE], name, is_own=index in own)
             elif kind in rarer:
-                rarer[kind](target, parent, buffer[source : source + SOURCE_SIZE], name)
+                rarer[kind](self, target, parent, buffer[source : source + SOURCE_SIZE], name)
         self.count += count
         self.last = (index, time, target)
 
@@ -209,7 +240,8 @@ class Window:
     def _rmdir(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
         del source
         # Whoever hears late of what was in it still finds out where that was.
-        self.memory.folders[target] = (parent, name)
+        self.memory.folders.pop(target, None)
+        self.memory.gone[target] = (parent, name)
         self.names[parent, name] = self.names.get((parent, name), 0) & _KEPT | IS_DIRECTORY
 
     def _hlink(self, target: bytes, parent: bytes, source: bytes, name: bytes) -> None:
@@ -232,6 +264,9 @@ class Window:
         self.memory.files.pop(target, None)
         if key in self.memory.folders:
             self._follow(self.memory.folders, move)
+            self.moves.append(move)
+            return
+        if key in self.memory.gone:
             self.moves.append(move)
             return
         if is_own:
@@ -263,6 +298,19 @@ class Window:
         # Of a file whose directory migrates too, one of the two parents is the directory's old identity (recorded).
         new_name = name.partition(b"\0")[0]
         self.names.setdefault((parent, new_name), IS_FILE)
+
+    # Not bound to a window, which the collector of garbage would have to find then, after millions of records.
+    _RARER: ClassVar[Mapping[int, Callable[[Window, bytes, bytes, bytes, bytes], None]]] = {
+        Type.MKDIR: _mkdir,
+        Type.RMDIR: _rmdir,
+        Type.HLINK: _hlink,
+        Type.SLINK: _make,
+        Type.MKNOD: _make,
+        Type.MIGRT: _migrate,
+        Type.TRUNC: _change,
+        Type.MTIME: _change,
+        Type.XATTR: _change,
+    }
 
 
 _CREAT: Final = int(Type.CREAT)

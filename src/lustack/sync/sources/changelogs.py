@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -32,7 +32,7 @@ from lustack.sync.sources.changelog import ChangelogSource
 from lustack.sync.sources.changelog_fences import Fences
 from lustack.sync.sources.changelog_paths import Paths
 from lustack.sync.sources.changelog_tail import Pace
-from lustack.sync.sources.changelog_window import NOBODY, Memory, Own
+from lustack.sync.sources.changelog_window import Memory
 from lustack.sync.sources.protocol import (
     OLDEST,
     Batch,
@@ -62,8 +62,7 @@ class ChangelogSources:
         users: Mapping[str, str],
         roots: Sequence[Root],
         pace: Pace | None = None,
-        *,
-        own: Own = NOBODY,
+        memory: Callable[[], Memory] = Memory,
     ) -> None:
         """Opens nothing yet.
 
@@ -73,10 +72,10 @@ class ChangelogSources:
             users: our registered user of each MDT, as `cl1`, by the name of the MDT.
             roots: what to watch, the root of the device first.
             pace: times.
-            own: whose uploads are not reported.
+            memory: makes one: it says whose uploads are not reported, and how much may be remembered.
         """
         self._name, self._lustre, self._users, self._roots = name, lustre, dict(users), tuple(roots)
-        self._pace, self._own = pace or Pace(), own
+        self._pace, self._new_memory = pace or Pace(), memory
         self._foreign: list[str] = []
         self._changed = threading.Condition()
         self._is_open = False
@@ -186,7 +185,8 @@ class ChangelogSources:
         positions = self._split(position, mdts)
         self._executor = ThreadPoolExecutor(_ASKERS, thread_name_prefix="fid")
         roots = self._keys()
-        memory = Memory(own=self._own)
+        memory = self._new_memory()
+        memory.readers = len(mdts)
         self._sources.clear()
         for mdt in mdts:
             paths = Paths(self._lustre, memory, roots, self._executor)
@@ -304,14 +304,19 @@ class ChangelogSources:
             os.close(fd)
 
 
-def connect(name: str, users: Mapping[str, str], roots: Sequence[Root], own: Own = NOBODY) -> ChangelogSources:
+def connect(
+    name: str,
+    users: Mapping[str, str],
+    roots: Sequence[Root],
+    memory: Callable[[], Memory] = Memory,
+) -> ChangelogSources:
     """The source for directories on Lustre; closed, but tried.
 
     Args:
         name: of the device.
         users: see `ChangelogSources`.
         roots: what to watch, all on one file system.
-        own: see `ChangelogSources`.
+        memory: see `ChangelogSources`.
 
     Raises:
         SourceUnavailableError: it does not work here.
@@ -321,6 +326,6 @@ def connect(name: str, users: Mapping[str, str], roots: Sequence[Root], own: Own
         lustre = client.connect(roots[0].path)
     except LustreError as error:
         raise SourceUnavailableError(full_name, str(error)) from error
-    source = ChangelogSources(full_name, lustre, users, roots, own=own)
+    source = ChangelogSources(full_name, lustre, users, roots, memory=memory)
     source.probe()
     return source

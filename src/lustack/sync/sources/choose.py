@@ -8,7 +8,7 @@ Rule 2: a source is tried before it is chosen.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -20,7 +20,7 @@ from lustack.posix import filesystems, inotify
 from lustack.posix.kernel import LUSTRE_SUPER_MAGIC
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.sources import changelogs
-from lustack.sync.sources.changelog_window import Own
+from lustack.sync.sources.changelog_window import Memory
 from lustack.sync.sources.fanotify import FanotifySource
 from lustack.sync.sources.inotify import InotifySource
 from lustack.sync.sources.protocol import Source, SourceUnavailableError
@@ -93,18 +93,16 @@ CHANGELOG: Final = "changelog"
 _LUSTRE: Final = filesystems.SHARED[LUSTRE_SUPER_MAGIC]
 
 
-def all_kinds(users: Mapping[str, str], jobs: Iterable[str] = (), nids: Iterable[str] = ()) -> Mapping[str, Make]:
+def all_kinds(users: Mapping[str, str], memory: Callable[[], Memory] = Memory) -> Mapping[str, Make]:
     """All there are, the best first.
 
     Args:
         users: our registered user of each MDT, by the name of the MDT.
-        jobs: of our own object servers on Lustre, see `Own`.
-        nids: likewise.
+        memory: makes what a source on Lustre remembers of identities.
     """
-    own = Own(frozenset(jobs), frozenset(nids))
 
     def make_changelog(task: Task) -> Source:
-        return changelogs.connect(task.name, users, task.roots, own)
+        return changelogs.connect(task.name, users, task.roots, memory)
 
     return MappingProxyType({CHANGELOG: make_changelog, **KINDS})
 

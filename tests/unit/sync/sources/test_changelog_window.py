@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from lustack.lustre.changelog import Record, Type, read_record, render_record
 from lustack.lustre.errors import RecordError
 from lustack.lustre.fid import NO_FID, Fid
+from lustack.sync.sources import changelog_window
 from lustack.sync.sources.changelog_window import (
     IS_DIRECTORY,
     IS_FILE,
@@ -168,7 +171,25 @@ def test_a_renamed_directory_is_a_move_and_keeps_its_identity():
 def test_a_removed_directory_is_remembered_where_it_was():
     window = fill(record(1, Type.RMDIR, OTHER, name=b"d", flags=1))
     assert window.names == {(FOLDER, b"d"): IS_DIRECTORY}
-    assert window.memory.folders == {OTHER: (FOLDER, b"d")}
+    assert window.memory.last_name(OTHER) == (FOLDER, b"d")
+
+
+def test_a_directory_may_be_gone_before_its_creation_and_its_renames_are_read():
+    memory = Memory()
+    fill(record(1, Type.RMDIR, OTHER, LATER, b"e"), memory=memory)  # the log of another MDT
+    window = fill(
+        record(1, Type.MKDIR, OTHER, name=b"d"),
+        record(2, Type.RENME, NO_FID, LATER, b"e", old=(FOLDER, b"d"), moved=OTHER),
+        memory=memory,
+    )
+    assert window.moves == [Move(OTHER, (FOLDER, b"d"), (LATER, b"e"))]
+    assert memory.last_name(OTHER) == (LATER, b"e")
+    late = fill(
+        record(1, Type.RMDIR, OTHER, LATER, b"e"),
+        record(2, Type.RENME, NO_FID, LATER, b"e", old=(FOLDER, b"d"), moved=OTHER),
+    )
+    assert (late.moves, late.unclear) == (window.moves, [])
+    assert late.memory.last_name(OTHER) == (LATER, b"e")
 
 
 def test_what_migrates_gets_another_identity_and_keeps_its_name():
@@ -186,8 +207,9 @@ def test_what_migrates_gets_another_identity_and_keeps_its_name():
     assert file.memory.files == {}
 
 
-def test_what_is_remembered_has_a_limit():
-    memory = Memory(most=3)
+def test_what_is_remembered_has_a_limit(monkeypatch):
+    memory = Memory(limit_bytes=1)
+    monkeypatch.setattr(changelog_window, "_LEAST", 3)
     for number in range(10):
         key = Fid(1, number, 0).key
         fill(record(1, Type.CREAT, key, name=b"%d" % number), memory=memory)
@@ -197,6 +219,15 @@ def test_what_is_remembered_has_a_limit():
     for number in range(10):
         fill(record(1, Type.CREAT, Fid(1, number, 0).key, name=b"a"), memory=memory)
     assert len(memory.files) == 3
+
+
+def test_when_a_second_name_is_forgotten_the_first_is_not_believed_any_more(monkeypatch):
+    memory = Memory(limit_bytes=1)
+    monkeypatch.setattr(changelog_window, "_LEAST", 1)
+    fill(record(1, Type.CREAT, name=b"a"), record(2, Type.HLINK, name=b"b"), memory=memory)
+    fill(record(3, Type.HLINK, LATER, name=b"d"), memory=memory)
+    assert memory.doubtful == {LATER: None}
+    assert list(fill(record(4, Type.CLOSE, flags=2), memory=memory).keys) == [FILE]
 
 
 def test_what_are_no_records_is_an_error():
@@ -286,3 +317,15 @@ def test_what_our_own_removes_and_what_a_job_did_before_is_reported():
     window = fill(job, *upload(victim=OTHER), memory=memory)
     assert window.names == {(FOLDER, b"o"): IS_NEW | IS_OPEN | IS_FILE}
     assert fill(made_by(record(4, Type.UNLNK, name=b"o")), memory=memory).names == {(FOLDER, b"o"): IS_FILE}
+
+
+def test_a_window_is_gone_when_nobody_has_it_any_more():
+    """It is large, and the collector of garbage comes seldom."""
+    window = fill(record(1, Type.MKDIR, name=b"a"))
+    gone = weakref.ref(window)
+    gc.disable()
+    try:
+        del window
+        assert gone() is None
+    finally:
+        gc.enable()
