@@ -53,13 +53,17 @@ class LustreContract:
         finally:
             os.close(fd)
 
-    def read(self, ground, mdt, index=1, wanted=lambda records: False):
-        """The records from an index on, as many as there are, or until they are those that are wanted."""
+    def read(self, ground, mdt, index=1):
+        """The records from an index on."""
+        return list(Decoder().feed(self.read_log(ground, mdt, index)))
+
+    def wait_for(self, ground, since, wanted):
+        """The records since some indices, of all MDTs, when those that are wanted are among them; or what there is."""
         until_s = time.monotonic() + ground.patience_s
         while True:
-            records = list(Decoder().feed(self.read_log(ground, mdt, index)))
-            if wanted(records) or time.monotonic() >= until_s:
-                return records
+            found = [record for mdt in ground.mdts for record in self.read(ground, mdt, since[mdt] + 1)]
+            if wanted(found) or time.monotonic() >= until_s:
+                return found
             time.sleep(0.1)
 
     def read_log(self, ground, mdt, index):
@@ -76,18 +80,12 @@ class LustreContract:
         return max((record.index for record in self.read(ground, mdt)), default=0)
 
     def happened(self, ground, since, name):
-        """The types of the records about a name since some indices, from all MDTs."""
+        """The records about a name since some indices, from all MDTs."""
 
         def about(records):
             return [each for each in records if name in (each.name, each.source_name)]
 
-        until_s = time.monotonic() + ground.patience_s
-        while True:
-            logs = [self.read(ground, mdt, since[mdt] + 1) for mdt in ground.mdts]
-            found = [record for records in logs for record in about(records)]
-            if found or time.monotonic() >= until_s:
-                return found
-            time.sleep(0.1)
+        return about(self.wait_for(ground, since, about))
 
     def now(self, ground):
         return {mdt: self.end(ground, mdt) for mdt in ground.mdts}
@@ -170,14 +168,10 @@ class LustreContract:
         ground.truncate(ground.top + b"/f", 1)
         key = self.key(ground, ground.top + b"/f")
 
-        def kinds(records):
-            return {record.type_name for record in records if record.target == key}
-
         def is_complete(records):
-            return {"CLOSE", "TRUNC"} <= kinds(records)
+            return {"CLOSE", "TRUNC"} <= {record.type_name for record in records if record.target == key}
 
-        found = [self.read(ground, mdt, since[mdt] + 1, is_complete) for mdt in ground.mdts]
-        assert any(is_complete(records) for records in found)
+        assert is_complete(self.wait_for(ground, since, is_complete))
 
     def test_indices_follow_each_other(self, ground):
         for number in range(30):
@@ -211,7 +205,7 @@ class LustreContract:
         mdt, _ = self.fill(ground)
         end = self.end(ground, mdt)
         self.fill(ground)
-        assert self.read(ground, mdt, end + 1, wanted=bool)[0].index == end + 1
+        assert self.read(ground, mdt, end + 1)[0].index == end + 1
 
     def test_what_is_cleared_may_be_cleared_again_but_nothing_else(self, ground):
         mdt, since = self.fill(ground)

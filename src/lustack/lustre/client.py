@@ -241,7 +241,8 @@ def connect(path: str, mounts: list[Mount] | None = None) -> Client:
     found = find_mount(known, os.fsencode(os.path.realpath(path)))
     if found is None:
         raise NotLustreError(path)
-    for mount in known:
+    # The mount that the path is on comes first: paths below another one of the same file system begin elsewhere.
+    for mount in (found, *known):
         if mount.share.source == found.share.source and not mount.share.subdirectory:
             return Client(mount.share.fsname, os.fsdecode(mount.point))
     raise WholeMountError(path, found.share.fsname)

@@ -187,6 +187,8 @@ def test_a_path_leads_to_the_mount_of_the_whole_file_system():
     whole = b"m@tcp:/fs /mnt/whole lustre rw 0 0"
     part = b"m@tcp:/fs/dir /mnt/part lustre rw 0 0"
     assert client.connect("/mnt/part/x", parse_mounts([part, whole])).point == "/mnt/whole"
+    other = b"m@tcp:/fs /mnt/other lustre rw 0 0"
+    assert client.connect("/mnt/other/x", parse_mounts([whole, other])).point == "/mnt/other"
     with pytest.raises(WholeMountError, match="/mnt/part/x is a directory of the Lustre file system fs"):
         client.connect("/mnt/part/x", parse_mounts([part]))
     with pytest.raises(NotLustreError):
