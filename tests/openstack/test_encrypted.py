@@ -26,20 +26,27 @@ def test_an_encrypted_volume_is_plain_for_the_guest_only(cloud: Cloud, kind: str
     cloud.attach(server, disk)
     console.disk(DISK, GIB_SECTORS)
     written = console.counter(DISK)
-    snapshot = cloud.snapshot(disk, "snapshot")
+    # Neither Nova nor libvirt can do this; the guest does not notice.
+    with pytest.raises(AssertionError, match="error"):
+        cloud.snapshot(disk, "refused")
     written = console.counter(DISK)
     cloud.servers.reboot_server(server.id, "HARD")
     console.wait_for_boot()
     assert int(console.disk(DISK, GIB_SECTORS).rpartition(" ")[2]) >= written
-    cloud.delete_snapshots(snapshot)
     written = console.counter(DISK)
     cloud.detach(server, disk)
+    cloud.delete_snapshots(*cloud.volumes.snapshots(volume_id=disk.id))
     for path in cloud.share_of(disk).glob(f"volume-{disk.id}*"):
         with path.open("rb") as file:
             assert SECRET not in file.read(64 << 20)
-    copy = cloud.make_volume("copy", name, source_volume_id=disk.id)
-    cloud.attach(server, copy)
-    assert int(console.disk(DISK, GIB_SECTORS).rpartition(" ")[2]) >= written
+    snapshot = cloud.snapshot(disk, "snapshot")
+    clone = cloud.make_volume("clone", name, source_volume_id=disk.id)
+    copy = cloud.make_volume("copy", name, snapshot_id=snapshot.id)
+    cloud.delete_snapshots(snapshot)
+    for each in (clone, copy, disk):
+        cloud.attach(server, each)
+        assert int(console.disk(DISK, GIB_SECTORS).rpartition(" ")[2]) >= written
+        cloud.detach(server, each)
     cloud.delete_servers(server)
     cloud.delete_everything()
     assert cloud.left_over() == []

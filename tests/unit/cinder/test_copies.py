@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 from cinder import exception
 from oslo_concurrency import processutils
-from tests.unit.cinder.bench import GIB, Bench, Snapshot, Type, Volume
+from tests.unit.cinder.bench import GIB, Attachment, Bench, Snapshot, Type, Volume
 
 from lustack.cinder import keys
 
@@ -287,3 +287,29 @@ def test_a_clone_of_an_encrypted_volume_keeps_its_key_since_nothing_shows_its_ra
     assert locked.driver._attach_volume(Context(), plain, {}) == (plain.name, plain)
     with pytest.raises(exception.RekeyNotSupported):
         locked.driver._attach_volume(Context(), encrypted, {})
+
+
+# What Nova and libvirt cannot do with keys: see `doc/volumes.md`, step 4.
+def test_an_encrypted_volume_that_a_guest_uses_is_neither_frozen_nor_extended(locked: Bench):
+    volume = locked.create(encryption_key_id="k")
+    before = locked.names()
+    volume.attach_status, volume.volume_attachment = "attached", [Attachment()]
+    with pytest.raises(exception.InvalidVolume, match="encrypted"):
+        locked.driver.create_snapshot(Snapshot(volume))
+    with pytest.raises(exception.ExtendVolumeError, match="encrypted"):
+        locked.driver.extend_volume(volume, 2)
+    assert locked.names() == before
+    assert locked.active(volume)[0].name == volume.name
+
+
+def test_an_encrypted_volume_with_snapshots_is_for_no_guest_until_they_are_deleted(locked: Bench):
+    volume = locked.create(encryption_key_id="k")
+    snapshot = Snapshot(volume, encryption_key_id="k")
+    locked.driver.create_snapshot(snapshot)
+    with pytest.raises(exception.InvalidVolume, match="has snapshots"):
+        locked.driver.initialize_connection(volume, {})
+    copy = Volume(1, encryption_key_id="k")
+    locked.driver.create_volume_from_snapshot(copy, snapshot)
+    assert locked.active(copy)[0].name == copy.name
+    locked.driver.delete_snapshot(snapshot)
+    assert locked.active(volume)[0].name == volume.name
