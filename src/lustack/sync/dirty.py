@@ -49,6 +49,9 @@ _CROWD = 16
 _MOST_CROWDS = 1000
 """A container with more such directories is compared as a whole."""
 
+_UNKNOWN, _NOTHING = -1, 1 << 62
+"""In place of the least value of a batch that is in no order: it must be looked for; the batch is empty."""
+
 Batch = dict[bytes, int]
 """Paths below the container, each with its window (shifted) and what is known of it."""
 
@@ -57,6 +60,8 @@ class Container:
     """The dirty names of one container."""
 
     __slots__ = (
+        "_due_least",
+        "_flying_least",
         "checked_s",
         "due",
         "flying",
@@ -88,6 +93,7 @@ class Container:
         self.due: Batch = {}
         self.held: dict[bytes, tuple[int, float]] = {}
         self.flying: Batch = {}
+        self._due_least = self._flying_least = _NOTHING
         self.given_up: set[bytes] = set()
         self.is_whole = False
         self.is_queued = self.is_busy = self.is_other = False
@@ -122,13 +128,17 @@ class Container:
                 self.held[rest] = (before | (value & KINDS), since_s)
             else:
                 del self.held[rest]
-                self.due[rest] = before | (value & KINDS)
+                self._make_due(rest, before | (value & KINDS))
         elif not is_ours(rest) and not self.absorbs(rest):
             self.size_bytes += len(rest) + NAME_BYTES
             if is_open:
                 self.held[rest] = (value, now_s)
             else:
                 self.names[rest] = value
+
+    def _make_due(self, rest: bytes, value: int) -> None:
+        self.due[rest] = value
+        self._due_least = min(self._due_least, value)
 
     def absorbs(self, rest: bytes) -> bool:
         """Whether a job that waits will look at this name anyway."""
@@ -143,7 +153,7 @@ class Container:
         """These names need not be held any more; some may not be."""
         for rest in names:
             if rest in self.held:
-                self.due[rest] = self.held.pop(rest)[0]
+                self._make_due(rest, self.held.pop(rest)[0])
 
     def held_between(self, after_s: float, until_s: float) -> Iterator[bytes]:
         """Names that are held since a time between these two, the latest first: they are in that order."""
@@ -163,6 +173,8 @@ class Container:
             else:
                 for rest in list(itertools.islice(source, room)):
                     self.flying[rest] = source.pop(rest)
+        self._due_least = _UNKNOWN if self.due else _NOTHING
+        self._flying_least = min(self.flying.values(), default=_NOTHING)
         self.is_busy = True
         return self.flying
 
@@ -173,7 +185,7 @@ class Container:
         else:
             for rest, value in self.flying.items():
                 self._take_back(rest, value & ~NEW)
-        self.flying = {}
+        self.flying, self._flying_least = {}, _NOTHING
         self.is_busy = False
 
     def _take_back(self, rest: bytes, value: int) -> None:
@@ -189,14 +201,18 @@ class Container:
         if self.absorbs(rest):
             self.size_bytes -= len(rest) + NAME_BYTES
         else:
-            self.due[rest] = value | (kinds & KINDS)
+            self._make_due(rest, value | (kinds & KINDS))
 
     def oldest(self, *, with_held: bool = True) -> int | None:
         """The first window that something of this container waits in; None: nothing does."""
-        found = [next(iter(self.names.values()))] if self.names else []
-        found += [next(iter(self.held.values()))[0]] if self.held and with_held else []
-        found += [min(source.values()) for source in (self.due, self.flying) if source]
-        return min(found) >> SHIFT if found else None
+        if self._due_least == _UNKNOWN:
+            self._due_least = min(self.due.values())
+        least = min(self._due_least, self._flying_least)
+        if self.names:
+            least = min(least, next(iter(self.names.values())))
+        if self.held and with_held:
+            least = min(least, next(iter(self.held.values()))[0])
+        return None if least == _NOTHING else least >> SHIFT
 
     def give_up_crowds(self) -> list[bytes]:
         """Forgets the names of directories that have many, and returns those directories."""
@@ -220,6 +236,7 @@ class Container:
             self.size_bytes -= len(rest) + NAME_BYTES
             for source in (self.due, self.names, self.held):
                 source.pop(rest, None)
+        self._due_least = _UNKNOWN if self.due else _NOTHING
 
     def is_idle(self) -> bool:
         """Whether nothing would be lost if it were forgotten."""

@@ -130,6 +130,27 @@ def test_what_is_written_for_long_is_published_as_it_is(dirty, container):
     assert container.swap(10) == {b"y": at(1, FILE | DIRECTORY)}
 
 
+def test_names_that_are_due_in_no_order_hold_back_the_window_of_the_oldest(dirty, container):
+    for window in (5, 2, 7, 3):
+        add(dirty, container, b"%d" % window, at(window), is_open=True)
+    container.release([b"5", b"2", b"7", b"3"])
+    assert container.oldest() == 2
+    assert list(container.swap(2)) == [b"5", b"2"]
+    assert container.oldest() == 2
+    container.land(is_done=True)
+    assert container.oldest() == 3
+    add(dirty, container, b"1", at(1), is_open=True)
+    add(dirty, container, b"1", at(8))
+    assert container.oldest() == 1
+    container.swap(2)
+    add(dirty, container, b"0", at(0), is_open=True)
+    add(dirty, container, b"0", at(9))
+    container.land(is_done=False)
+    assert container.oldest() == 0
+    container.give_up()
+    assert container.oldest() is None
+
+
 def test_what_waits_anyway_is_not_held(dirty, container):
     add(dirty, container, b"x")
     add(dirty, container, b"x", at(2), is_open=True)
