@@ -140,6 +140,11 @@ class Board:
             windows.clear()
             self._ask([job])
 
+    def is_busy(self) -> bool:
+        """Whether names are to be looked at, or are on their way."""
+        with self._lock:
+            return self.dirty.count()[0] > 0
+
     def next_batch(self) -> tuple[Container, Batch] | None:
         """A container and names of it to look at; waits for them. None: it is time to stop."""
         with self._lock:

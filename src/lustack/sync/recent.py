@@ -5,7 +5,8 @@ A row of Swift's own may be repeated with its own timestamp, so that it changes 
 nothing later was sent for the name: a later row would win, and it describes what was there before.
 
 Rule 1: what was forgotten counts as sent.
-Rule 2: only rows of this process are known; another daemon's are not (rare, and the next comparison mends it).
+Rule 2: what failed may have arrived, and may not.
+Rule 3: only rows of this process are known; another daemon's are not (rare, and the next comparison mends it).
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class RecentSink(Sink):
         self._young: dict[tuple[ContainerKey, str], str] = {}
         self._old: dict[tuple[ContainerKey, str], str] = {}
         self._young_latest = self._old_latest = self._since
+        self._flying: dict[object, tuple[ContainerKey, str]] = {}
+        self._failed = ""
 
     def is_untouched(self, key: ContainerKey, name: str, since: str) -> bool:
         """Whether certainly no row was sent for a name with a later timestamp than this."""
@@ -54,6 +57,13 @@ class RecentSink(Sink):
             return False
         found = self._young.get((key, name)) or self._old.get((key, name), "")
         return found <= since
+
+    def was_taken(self, key: ContainerKey, name: str, since: str) -> bool:
+        """Whether Swift has certainly taken a row for a name with a later timestamp than this."""
+        with self._lock:
+            sent = self._young.get((key, name)) or self._old.get((key, name), "")
+            unsure = [latest for flying, latest in self._flying.values() if flying == key]
+            return sent > max(since, self._failed, *unsure)
 
     def has_account(self, account: str) -> bool:
         """See `Sink`."""
@@ -76,8 +86,9 @@ class RecentSink(Sink):
         return self._sink.list_rows(key, marker, prefix)
 
     def send(self, key: ContainerKey, rows: Sequence[SentRow]) -> None:
-        """See `Sink`. Remembered before it is sent: also what fails may have arrived."""
+        """See `Sink`. Remembered before it is sent."""
         size_bytes = sum(len(row.name) for row in rows) + ROW_BYTES * len(rows)
+        flight = object()
         with self._lock:
             if self._young_bytes + size_bytes > self._limit_bytes // 2:
                 self._since = max(self._since, self._old_latest)
@@ -85,8 +96,21 @@ class RecentSink(Sink):
                 self._young, self._young_bytes = {}, 0
             self._young_bytes += size_bytes
             self._young.update({(key, row.name): row.timestamp for row in rows})
-            self._young_latest = max(self._young_latest, max((row.timestamp for row in rows), default=""))
-        self._sink.send(key, rows)
+            latest = max((row.timestamp for row in rows), default="")
+            self._young_latest = max(self._young_latest, latest)
+            self._flying[flight] = (key, latest)
+        is_taken = False
+        try:
+            self._sink.send(key, rows)
+            is_taken = True
+        finally:
+            self._land(flight, len(rows), is_taken=is_taken)
+
+    def _land(self, flight: object, rows: int, *, is_taken: bool) -> None:
         with self._lock:
-            self.rows += len(rows)
-            self.batches += bool(rows)
+            _, latest = self._flying.pop(flight)
+            if is_taken:
+                self.rows += rows
+                self.batches += bool(rows)
+            else:
+                self._failed = max(self._failed, latest)

@@ -156,7 +156,8 @@ class Daemon:
             EngineFailedError: a part of it failed.
         """
         world = self.world
-        background = Background(world.settings, world.policies, world.sink, world.clock)
+        sink, board = self.engine.parts.sink, self.engine.board
+        background = Background(world.settings, world.policies, sink, world.clock, board.is_busy)
         reporter = Reporter(
             world.settings.state_dir,
             self.engine,

@@ -4,14 +4,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from tests.listings import KEY, POLICY
 
+from lustack.sync import plan
 from lustack.sync.background import Background
 from lustack.sync.backlog import Backlog, Unhashed
 from lustack.sync.hasher import Hasher, Outcome, Pace
+from lustack.sync.locate import Locator
+from lustack.sync.recent import RecentSink
 from lustack.sync.sinks.protocol import ContainerKey
 
 
@@ -36,7 +40,11 @@ class Counts:
 @pytest.fixture
 def background(playground):
     playground.sink.page_rows = 100
-    return Background(playground.settings, [POLICY], playground.sink, playground.clock)
+    return Background(playground.settings, [POLICY], recent(playground), playground.clock)
+
+
+def recent(playground):
+    return RecentSink(playground.sink, playground.clock.now_ns())
 
 
 def hasher():
@@ -49,6 +57,7 @@ def hash_all(background, playground, *names):
         backlog.add(Unhashed(KEY, name))
     first = backlog.take(0.0)
     background.hash(hasher(), first, backlog, counts)
+    background.send(float("inf"))
     return backlog, counts
 
 
@@ -82,12 +91,37 @@ def test_a_file_that_is_written_to_is_asked_again_later(playground, background):
     assert backlog.take(0.0) is None
 
 
+def test_a_row_that_was_sent_for_the_new_attribute_is_not_sent_once_more(playground):
+    sink = recent(playground)
+    background = Background(playground.settings, [POLICY], sink, playground.clock)
+    for name in "abc":
+        playground.write(name, name.encode())
+    early = playground.clock.now_ns()
+    backlog, counts = Backlog(), Counts()
+    for name in "bc":
+        backlog.add(Unhashed(KEY, name))
+    background.hash(hasher(), Unhashed(KEY, "a"), backlog, counts)
+    assert counts.hashed == [Outcome.HASHED] * 3
+    with playground.directory() as directory, closing(Locator(directory)) as locator, playground.device() as device:
+        for name, now_ns in (("a", playground.clock.now_ns()), ("b", early)):
+            wanted = device.observer.observe(name, locator.places(name), now_ns)
+            sink.send(KEY, [plan.put(name, wanted, now_ns)])
+    playground.sink.requests.clear()
+    background.send(0.0)
+    assert playground.sink.requests == []
+    background.send(float("inf"))
+    # That of b was looked for before its MD5 was there, and c had none.
+    assert playground.sink.requests == [2]
+    assert playground.compare().same == 3
+
+
 def test_objects_of_another_container_wait_for_their_turn(playground, background):
     playground.write("a")
     backlog = Backlog()
     other = Unhashed(ContainerKey("a", "other"), "o")
     backlog.add(other)
     background.hash(hasher(), Unhashed(KEY, "a"), backlog, Counts())
+    background.send(float("inf"))
     assert backlog.take(0.0) == other
     assert playground.listed() == ["a"]
 
@@ -105,18 +139,28 @@ def test_a_container_without_a_directory_is_no_trouble(playground, background):
     assert counts.hashed == [Outcome.GONE]
 
 
+def test_a_container_that_goes_after_its_files_were_hashed_gets_no_rows(playground, background):
+    path = playground.write("a")
+    background.hash(hasher(), Unhashed(KEY, "a"), Backlog(), Counts())
+    path.unlink()
+    playground.container.rmdir()
+    background.send(float("inf"))
+    assert playground.listed() == []
+
+
 def test_a_file_that_goes_after_it_was_hashed_gets_no_row(playground, background):
     path = playground.write("a")
 
     class Removing(Hasher):
-        def hash(self, device, key, name):
-            outcome = super().hash(device, key, name)
+        def hash(self, site, name):
+            outcome = super().hash(site, name)
             path.unlink()
             return outcome
 
     backlog = Backlog()
     removing = Removing(3.0, Pace(10**12, lambda _seconds: False), lambda: time.time_ns() + 3600 * 10**9)
     background.hash(removing, Unhashed(KEY, "a"), backlog, Counts())
+    background.send(float("inf"))
     assert playground.listed() == []
 
 
@@ -125,14 +169,15 @@ def test_rows_do_not_wait_for_a_slow_file(playground, background):
         playground.write(name)
 
     class Slow(Hasher):
-        def hash(self, device, key, name):
+        def hash(self, site, name):
             time.sleep(1.01)
-            return super().hash(device, key, name)
+            return super().hash(site, name)
 
     backlog = Backlog()
     backlog.add(Unhashed(KEY, "b"))
     slow = Slow(3.0, Pace(10**12, lambda _seconds: False), lambda: time.time_ns() + 3600 * 10**9)
     background.hash(slow, Unhashed(KEY, "a"), backlog, Counts())
+    background.send(float("inf"))
     assert playground.listed() == ["a"]
     assert len(backlog) == 1
 
@@ -144,7 +189,7 @@ def run(playground, backlog, counts, stop, on_warning=lambda: None):
         warnings.append(sentence)
         on_warning()
 
-    background = Background(playground.settings, [POLICY], playground.sink, playground.clock)
+    background = Background(playground.settings, [POLICY], recent(playground), playground.clock)
     background.run(backlog, counts, warn, stop)
     return warnings
 
@@ -156,6 +201,8 @@ def test_it_sweeps_and_hashes_until_it_is_stopped(playground):
     counts = Counts(stop)
     assert run(playground, backlog, counts, stop) == []
     assert (len(counts.swept), counts.hashed) == (1, [Outcome.KNOWN])
+    # Nobody waits any more whether somebody else sends it.
+    assert playground.listed() == ["a"]
 
 
 def test_trouble_is_told_and_does_not_end_it(playground):

@@ -45,6 +45,17 @@ def test_names_wait_for_a_sender(steps, board):
     assert board.next_job() is None
 
 
+def test_it_is_busy_until_what_came_was_sent_and_not_for_what_is_held(steps, board):
+    steps.happen(changed("a/c/held", is_open=True))
+    assert not board.is_busy()
+    steps.happen(changed("a/c/x"))
+    assert board.is_busy()
+    container, _ = board.next_batch()
+    assert board.is_busy()
+    board.settle(container, is_done=True)
+    assert not board.is_busy()
+
+
 def test_a_batch_that_is_not_ready_yet_is_waited_for(steps, board):
     board.dirty._gather_s = 0.01
     steps.happen(changed("a/c/x"))

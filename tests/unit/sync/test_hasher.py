@@ -5,6 +5,7 @@ import hashlib
 import mmap
 import os
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from tests.listings import KEY
 from lustack.mapping import layout, metadata
 from lustack.mapping.metadata import DataLayer, MetaLayer, Stamp
 from lustack.sync.errors import StoppedError
-from lustack.sync.hasher import Hasher, Outcome, Pace, is_written
+from lustack.sync.hasher import Hasher, Outcome, Pace, Site, is_written
 from lustack.sync.observe import Place
 
 
@@ -27,8 +28,8 @@ def hasher(pace=None, **options):
 
 
 def hash_it(playground, name="o", with_=None):
-    with playground.device() as device:
-        return (with_ or hasher()).hash(device, KEY, name)
+    with playground.device() as device, closing(Site(device, KEY)) as site:
+        return (with_ or hasher()).hash(site, name)
 
 
 def view(playground, name="o"):
@@ -174,10 +175,10 @@ def test_a_file_of_somebody_else_is_read_too(playground):
         if place.stat().st_mode & 0o005 != 0o005 and place.owner() == "root" and str(place).startswith("/tmp/"):
             place.chmod(0o755)
     path.chmod(0o666)
-    with playground.device() as device:
+    with playground.device() as device, closing(Site(device, KEY)) as site:
         os.seteuid(65534)
         try:
-            assert hasher().hash(device, KEY, "o") is Outcome.HASHED
+            assert hasher().hash(site, "o") is Outcome.HASHED
         finally:
             os.seteuid(0)
 
@@ -201,6 +202,53 @@ def test_reading_is_paced():
     assert waits[-1] == 0.0
     pace.spend(1500)
     assert waits[-1] == 1.0
+
+
+def test_while_others_have_work_it_takes_a_fifth_of_the_time():
+    now_s, waits, busy = [100.0], [], [True]
+
+    def wait(seconds):
+        waits.append(round(seconds, 6))
+        now_s[0] += seconds
+        return False
+
+    pace = Pace(10**9, wait, lambda: now_s[0], lambda: busy[0])
+    for _ in range(10):
+        now_s[0] += 0.001
+        pace.spend(1)
+    assert waits == [0.0] * 4 + [0.02] + [0.0] * 4 + [0.02]
+    busy[0] = False
+    for _ in range(10):
+        now_s[0] += 0.001
+        pace.spend(1)
+    assert waits[10:] == [0.0] * 10
+
+
+def test_the_directory_of_a_container_stays_open_for_a_moment_only(playground):
+    now_s = [100.0]
+    path = playground.write("a", b"one")
+    with playground.device() as device, closing(Site(device, KEY, lambda: now_s[0])) as site:
+        assert hasher().hash(site, "a") is Outcome.HASHED
+        assert site.enter() is site.enter()
+        path.unlink()
+        playground.container.rename(playground.base / "old")
+        now_s[0] += 0.2
+        assert hasher().hash(site, "a") is Outcome.GONE
+        assert site.enter() is None
+        playground.write("a", b"another")
+        assert hasher().hash(site, "a") is Outcome.GONE
+        now_s[0] += 0.2
+        assert hasher().hash(site, "a") is Outcome.HASHED
+    assert view(playground, "a").etag == md5(b"another")
+
+
+@pytest.mark.parametrize(("size_bytes", "advised"), [(1000, []), (1024 * 1024 + 1, [(0, 1024 * 1024)])])
+def test_a_small_file_is_not_pushed_to_the_disk(playground, monkeypatch, size_bytes, advised):
+    found = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _fd, start, length, _advice: found.append((start, length)))
+    playground.write("o", b"x" * size_bytes)
+    assert hash_it(playground) is Outcome.HASHED
+    assert found == advised
 
 
 def test_whoever_must_stop_stops_in_the_middle_of_a_file(playground):

@@ -8,8 +8,11 @@ from lustack.mapping.metadata import timestamp_text
 from lustack.sync.errors import SyncError
 from lustack.sync.plan import delete
 from lustack.sync.recent import ROW_BYTES, RecentSink
+from lustack.sync.sinks.fake import FakeSink
+from lustack.sync.sinks.protocol import ContainerKey
 
 S = 10**9
+OTHER = ContainerKey("a", "other")
 
 
 def at(second):
@@ -59,3 +62,39 @@ def test_what_was_sent_is_counted(recent, playground):
     with pytest.raises(SyncError):
         send(recent, "z", 200)
     assert (recent.rows, recent.batches) == (2, 1)
+
+
+def test_a_row_was_taken_if_swift_said_so_and_it_is_later(recent):
+    send(recent, "x", 200)
+    assert recent.was_taken(KEY, "x", at(199))
+    assert not recent.was_taken(KEY, "x", at(200))
+    assert not recent.was_taken(KEY, "y", at(199))
+    for second, name in enumerate("abcd", 300):
+        send(recent, name, second)
+    assert not recent.was_taken(KEY, "x", at(199))
+    assert recent.was_taken(KEY, "b", at(300))
+
+
+def test_what_failed_may_not_have_arrived_and_neither_may_what_was_sent_before(recent, playground):
+    send(recent, "x", 200)
+    playground.sink.failures = 1
+    with pytest.raises(SyncError):
+        send(recent, "y", 300)
+    assert not recent.was_taken(KEY, "y", at(299))
+    assert not recent.was_taken(KEY, "x", at(199))
+    send(recent, "y", 400)
+    assert recent.was_taken(KEY, "y", at(399))
+
+
+def test_what_is_on_its_way_was_not_taken_yet(playground):
+    found = []
+
+    class Asking(FakeSink):
+        def send(self, key, rows):
+            found.append([recent.was_taken(key, name, at(100)) for name in "xy"])
+            found.append(recent.was_taken(OTHER, "x", at(100)))
+
+    recent = RecentSink(Asking(), 100 * S)
+    recent.send(OTHER, [delete("x", 200 * S)])
+    send(recent, "x", 300)
+    assert found == [[False, False], False, [False, False], True]
