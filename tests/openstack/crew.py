@@ -18,12 +18,14 @@ from pathlib import Path
 PROGRAMS = Path(sys.executable).parent
 STOP_LIMIT_S = 120.0
 
+# Each request has a connection of its own: one that is kept may be closed just when it is used again.
 GUNICORN = """
 wsgi_app = "{application}"
 bind = "127.0.0.1:{port}"
 workers = 1
 threads = 8
 timeout = 300
+keepalive = 0
 errorlog = "-"
 pidfile = None
 control_socket_disable = True
