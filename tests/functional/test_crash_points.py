@@ -111,6 +111,27 @@ def changed(objects: Objects) -> None:
     os.utime(path, (1_700_000_001, 1_700_000_001))
 
 
+def behind_a_file(objects: Objects) -> None:
+    """What Swift wrote lies at its twin's place, and a job put a file into the better one."""
+    objects.put("a", 1, b"in the way")
+    objects.put("a/b", 2, b"old bytes", meta("old"))
+    objects.post("a/b", 3, new_meta("old post"))
+    objects.delete("a", 4)
+    (objects.directory / "a").rename(objects.directory / "a%dir")
+    write_as_a_job(objects.directory / "a" / "b")
+
+
+def marker_behind_a_file(objects: Objects) -> None:
+    slash_marker(objects)
+    write_as_a_job(objects.directory / "d" / "%")
+
+
+def write_as_a_job(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"a job wrote this")
+    os.utime(path, (1_700_000_001, 1_700_000_001))
+
+
 def much_metadata(objects: Objects) -> None:
     objects.put("o", 1, b"old bytes", {**MANY, **meta("old")})
     objects.post("o", 2, {**MANY, **new_meta("old post")})
@@ -167,6 +188,8 @@ CASES = {
     "PUT over one of two links": Case(linked, put("o"), "o", ("link",)),
     "PUT while its directory moves": Case(nothing, put_while_its_directory_moves, "a/b"),
     "PUT with much metadata": Case(much_metadata, put_much, "o"),
+    "PUT over what hides an object": Case(behind_a_file, put("a/b"), "a/b"),
+    "PUT over what hides a marker": Case(marker_behind_a_file, put("d/"), "d/"),
     "POST": Case(old_object, post("o"), "o"),
     "POST to a twin file": Case(file_and_twin, post("a"), "a", ("a/b",)),
     "POST to a slash marker": Case(slash_marker, post("d/"), "d/"),
@@ -187,6 +210,8 @@ CASES = {
     "DELETE of a slash marker": Case(slash_marker, delete("d/"), "d/"),
     "DELETE of a plain marker": Case(plain_marker, delete("d"), "d", ("d/x",)),
     "DELETE of one of two links": Case(linked, delete("o"), "o", ("link",)),
+    "DELETE of what hides an object": Case(behind_a_file, delete("a/b"), "a/b"),
+    "DELETE of what hides a marker": Case(marker_behind_a_file, delete("d/"), "d/"),
     "DELETE of much metadata": Case(much_metadata, delete("o"), "o"),
 }
 
@@ -227,9 +252,11 @@ def timeless(seen: Picture) -> Picture:
 def stage(directory: Path, case: Case) -> Iterator[Objects]:
     """A device with what was there before the request."""
     objects = Objects(directory)
-    kills.run(lambda: case.before(objects))
-    yield objects
-    clean(directory)
+    try:
+        kills.run(lambda: case.before(objects))
+        yield objects
+    finally:
+        clean(directory)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -247,6 +274,30 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_object_whole(directory: 
             check(objects, case, before, after)
         changes += 1
     assert changes > 1
+
+
+PLAIN = {"a/b": "a/b", "d/": "d/%"}
+REPLACING = ["PUT over what hides an object", "PUT over what hides a marker", "PUT of bytes over a slash marker"]
+
+
+@pytest.mark.parametrize("what", REPLACING)
+def test_what_was_replaced_does_not_show_again_after_a_kill_when_a_job_removes_what_replaced_it(
+    directory: Path, what: str
+) -> None:
+    case = CASES[what]
+    is_killed, changes, replaced = True, 0, 0
+    while is_killed:
+        with stage(directory, case) as objects:
+            before = objects.see(case.name)
+            is_killed = kill(objects, case, changes)
+            is_replaced = objects.see(case.name) != before
+            (objects.directory / PLAIN[case.name]).unlink(missing_ok=True)
+            seen = objects.see(case.name)
+            # It may have replaced the file of the job only, at the twin's place; then it is what shows.
+            assert not is_replaced or seen is None or seen.body == b"new bytes", changes
+            replaced += is_replaced
+        changes += 1
+    assert replaced > 1
 
 
 def kill(objects: Objects, case: Case, changes: int) -> bool:

@@ -22,7 +22,7 @@ from lustack.posix.tree import reopen
 from lustack.swift import attributes, faults, removal
 from lustack.swift.calls import StalledError
 from lustack.swift.ordering import read_tombstone, write_tombstone_if_room
-from lustack.swift.placement import Found, Key, find
+from lustack.swift.placement import Found, Key, find, find_hidden
 from lustack.swift.reader import PosixDiskFileReader, Source
 from lustack.swift.writer import PosixDiskFileWriter
 
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 _FEW_BYTES = 65536
 """An object up to this size is read whole when it is opened: one call of a thread for all of a GET."""
-
-_MOST_PLACES = 8
-"""How many places of one object a DELETE removes: a job could make one after the other."""
 
 
 class PosixDiskFile:
@@ -326,21 +323,18 @@ class PosixDiskFile:
             return removed
 
     def _remove_places(self, home: Home, first: Found | None) -> list[bytes]:
-        """Removes the object wherever it is: a PUT that was killed may have left an older one behind the newer one."""
+        """Removes the object wherever it is; what is hidden goes first, or a kill would make it show."""
         if first is None:
             return []
-        self._remove_place(home, first)
-        directories = [first.place.directory]
-        for _ in range(_MOST_PLACES - 1):
-            found = find(home, self.key)
-            if found is None:
-                break
+        directories = []
+        for hidden in find_hidden(home, self.key, first.place):
+            directories.append(hidden.place.directory)
             try:
-                self._remove_place(home, found)
+                self._remove_place(home, hidden)
             finally:
-                os.close(found.fd)
-            directories.append(found.place.directory)
-        return directories
+                os.close(hidden.fd)
+        self._remove_place(home, first)
+        return [*directories, first.place.directory]
 
     def _remove_place(self, home: Home, found: Found) -> None:
         with suppress(FileNotFoundError):

@@ -18,9 +18,10 @@ import errno
 import itertools
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lustack.mapping import layout, names
 from lustack.mapping.metadata import CorruptMetadataError, parse_data
@@ -29,7 +30,7 @@ from lustack.posix.tree import open_beneath, proc_path
 from lustack.posix.xattrs import AttributeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lustack.mapping.layout import AttributeNames
     from lustack.posix.xattrs import Sidecars
@@ -37,8 +38,13 @@ if TYPE_CHECKING:
 
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
 _NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
+_ATTEMPTS = 8
+"""How often a place is looked for again when the tree changes under a request."""
+
 _MOST_DIRECTORIES = 64
 """How many places of one directory are looked at: planted twins at each level would double them each time."""
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,25 @@ def find_hidden(home: Home, key: Key, shown: Place) -> Iterator[Found]:
         found = None if place == shown else _look(home, place)
         if found is not None:
             yield found
+
+
+def do_again(act: Callable[[], _Result]) -> _Result:
+    """Does something up to `_ATTEMPTS` times, because others may make and remove directories at the same time.
+
+    What stood in the way once may not the next time: another place is looked for.
+
+    Raises:
+        OSError: what the last attempt raised.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError):
+            return act()
+    return act()
+
+
+def is_free(home: Home, place: Place) -> bool:
+    """Whether nothing is at a place of a file."""
+    return _kind(home.fd, place.path) is None
 
 
 def choose(home: Home, key: Key) -> Place:

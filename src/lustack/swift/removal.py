@@ -4,21 +4,18 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lustack.mapping import layout, names
-from lustack.mapping.view import Origin
 from lustack.posix.atomic import remove_file, sync_directory
 from lustack.posix.tree import open_beneath, proc_path, remove_directories, reopen
-from lustack.swift.placement import find_hidden
 
 if TYPE_CHECKING:
     from lustack.mapping.names import Step
     from lustack.swift.device import Home
-    from lustack.swift.placement import Found, Key, Place
+    from lustack.swift.placement import Found, Key
 
 _MARKERS = (layout.SLASH_ATTRIBUTES.data, layout.PLAIN_ATTRIBUTES.data)
 
@@ -46,47 +43,6 @@ def remove_place(home: Home, found: Found) -> None:
         os.close(fd)
     for identifier in sidecars:
         home.sidecars.remove(identifier)
-
-
-def remove_replaced(home: Home, key: Key, new: Place, timestamp: str) -> list[bytes]:
-    """After a PUT: removes what an older PUT wrote and the file of a job hid, or it would show again when that goes.
-
-    What jobs wrote stays where it is. The caller holds the lock of the object.
-
-    Args:
-        home: of its container.
-        key: the object.
-        new: where it is now.
-        timestamp: of the PUT, in internal form.
-
-    Returns:
-        The directories that held something.
-
-    Raises:
-        OSError: the file system fails.
-    """
-    left = []
-    for found in find_hidden(home, key, new):
-        try:
-            if _is_older_put(home, key, found, timestamp):
-                left.append(found.place.directory)
-                _remove_if_there(home, found)
-        finally:
-            os.close(found.fd)
-    return left
-
-
-def _is_older_put(home: Home, key: Key, found: Found, timestamp: str) -> bool:
-    """Whether the bytes are those that an older PUT wrote."""
-    if not "" < home.attributes.swift_timestamp(found) < timestamp:
-        return False
-    return home.attributes.view(found, key.name, time.time_ns()).origin is Origin.SWIFT
-
-
-def _remove_if_there(home: Home, found: Found) -> None:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        # A job was quicker.
-        remove_place(home, found)
 
 
 def sidecars_of(home: Home, found: Found) -> list[bytes]:

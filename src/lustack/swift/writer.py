@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from swift.common.swob import HTTPException
 from swift.common.utils import drop_buffer_cache, fdatasync
@@ -27,18 +27,15 @@ from lustack.mapping.metadata import Stamp
 from lustack.posix.atomic import Sync, TemporaryFile, write_all
 from lustack.posix.errors import XattrUnsupportedError
 from lustack.posix.kernel import start_writeback
-from lustack.swift import attributes, faults, removal
+from lustack.swift import attributes, faults, removal, succession
 from lustack.swift.containers import open_or_make
-from lustack.swift.placement import Found, Place, choose, choose_directory, directories_of, find, note_twins
+from lustack.swift.placement import Found, Place, choose, choose_directory, directories_of, do_again, find, note_twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from lustack.swift.device import Home
     from lustack.swift.diskfile import PosixDiskFile
-
-_ATTEMPTS = 8
-"""How often a place is looked for again when the tree changes under a PUT."""
 
 _FEW_BYTES = 64 * 1024
 """What is not longer is written when all of it is there: one call of a thread does everything."""
@@ -51,7 +48,6 @@ _WRITEBACK_BYTES = 8 * 1024 * 1024
 """After so much the disk is told to begin."""
 
 _DIRECTORY_TYPE = "application/directory"
-_Result = TypeVar("_Result")
 
 
 class AbandonedError(LustackError):
@@ -196,7 +192,7 @@ class PosixDiskFileWriter:
         """The temporary file, made at the first use."""
         if self._temporary is None:
             with self._disk_file.home() as home:
-                self._temporary = _do_again(lambda: self._create_beside(home))
+                self._temporary = do_again(lambda: self._create_beside(home))
             self._temporary.preallocate(self._size or 0)
         return self._temporary
 
@@ -269,7 +265,7 @@ class PosixDiskFileWriter:
 
     def _publish(self, headers: dict[str, str]) -> None:
         with self._disk_file.home() as home, home.lock(self._key):
-            left = _do_again(lambda: self._compare_and_replace(home, headers))
+            left = do_again(lambda: self._compare_and_replace(home, headers))
         for directory in left:
             self._tidy(directory)
 
@@ -279,51 +275,65 @@ class PosixDiskFileWriter:
         try:
             if self._disk_file.newest(home, current) > headers["X-Timestamp"]:
                 return []
-            new = self._replace(home, current, headers)
+            return self._replace(home, current, headers)
         finally:
             if current is not None:
                 os.close(current.fd)
-        if current is None:
-            return []
-        left = [current.place.directory] if current.place != new else []
-        return left + removal.remove_replaced(home, self._key, new, headers["X-Timestamp"])
 
-    def _replace(self, home: Home, current: Found | None, headers: dict[str, str]) -> Place:
+    def _replace(self, home: Home, current: Found | None, headers: dict[str, str]) -> list[bytes]:
+        if current is None:
+            self._put_in_place_of(home, None, [], headers)
+            return []
+        hidden = succession.older_puts(home, self._key, current, headers["X-Timestamp"])
+        try:
+            new = self._put_in_place_of(home, current, hidden, headers)
+        finally:
+            for found in hidden:
+                os.close(found.fd)
+        return [found.place.directory for found in (current, *hidden) if found.place != new]
+
+    def _put_in_place_of(
+        self, home: Home, current: Found | None, hidden: list[Found], headers: dict[str, str]
+    ) -> Place:
         marker = self._marker_place(home, current, headers)
         if marker is not None:
             self._check_wanted()
+            # A marker shows, or nothing does: what it hides no job can have put it before.
+            succession.remove_others(home, hidden, marker)
             self._mark(home, marker, headers)
             new = marker
         else:
-            new = self._rename(home, current, headers)
+            new = self._rename(home, current, hidden, headers)
         self._is_kept = True
-        if current is not None and current.place != new:
-            with suppress(FileNotFoundError):
-                # A job was quicker.
-                removal.remove_place(home, current)
         return new
 
-    def _rename(self, home: Home, current: Found | None, headers: dict[str, str]) -> Place:
-        old_sidecars = []
+    def _rename(self, home: Home, current: Found | None, hidden: list[Found], headers: dict[str, str]) -> Place:
         if current is not None and not current.place.is_marker:
-            place = current.place
-            old_sidecars = removal.sidecars_of(home, current)
+            place, older = current.place, hidden
         else:
-            place = choose(home, self._key)
-        temporary = self._complete_in(home, place.directory)
+            place, older = choose(home, self._key), [*hidden, *([current] if current else [])]
+        first = succession.first_place(home, self._key, place, older)
+        overwritten = [found for found in (current, *hidden) if found and found.place in (first, place)]
+        old_sidecars = [each for found in overwritten for each in removal.sidecars_of(home, found)]
+        temporary = self._complete_in(home, first.directory)
+        self._describe(home, current, temporary, headers)
+        self._note_twin(home, first)
+        temporary.publish(first.entry, self._disk_file.sync, self._check_wanted)
+        succession.remove_others(home, older, first)
+        place = succession.move_up(home, temporary, first, place, self._disk_file.sync)
+        if self._upload_size > self._disk_file.manager.keep_cache_size:
+            drop_buffer_cache(temporary.fd, 0, self._upload_size)
+        for identifier in old_sidecars:
+            home.sidecars.remove(identifier)
+        return place
+
+    def _describe(self, home: Home, current: Found | None, temporary: TemporaryFile, headers: dict[str, str]) -> None:
         temporary.backdate()
         stamp = attributes.file_stamp(os.fstat(temporary.fd))
         home.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
         if current is not None:
             timestamp = headers["X-Timestamp"]
             home.attributes.keep_newer_meta(current, temporary.fd, layout.FILE_ATTRIBUTES, timestamp)
-        self._note_twin(home, place)
-        temporary.publish(place.entry, self._disk_file.sync, self._check_wanted)
-        if self._upload_size > self._disk_file.manager.keep_cache_size:
-            drop_buffer_cache(temporary.fd, 0, self._upload_size)
-        for identifier in old_sidecars:
-            home.sidecars.remove(identifier)
-        return place
 
     def _complete_in(self, home: Home, directory: bytes) -> TemporaryFile:
         """The temporary file with all its bytes, in the directory of the object; what is small is made only now."""
@@ -383,17 +393,3 @@ class PosixDiskFileWriter:
             os.close(fd)
         if place.directory != home.path + b"/" + names.encode(self._key.name.removesuffix("/")):
             note_twins(home)
-
-
-def _do_again(act: Callable[[], _Result]) -> _Result:
-    """Does something up to `_ATTEMPTS` times, because others may make and remove directories at the same time.
-
-    What stood in the way once may not the next time: another place is looked for.
-
-    Raises:
-        OSError: what the last attempt raised.
-    """
-    for _ in range(_ATTEMPTS - 1):
-        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError):
-            return act()
-    return act()

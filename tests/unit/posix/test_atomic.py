@@ -82,6 +82,16 @@ class TestTemporaryFile:
         assert read(folder, b"target") == b"content"
         assert temporary.fd == -1
 
+    @pytest.mark.parametrize("sync", Sync)
+    def test_moves_to_another_name_after_that_in_place_of_what_has_it(self, folder, sync):
+        atomic.replace_file(folder, b"target", b"old")
+        with TemporaryFile.create(folder) as temporary:
+            os.write(temporary.fd, b"content")
+            temporary.publish(b"first", sync)
+            temporary.move(b"first", folder, b"target", sync)
+        assert listing(folder) == [b"target"]
+        assert read(folder, b"target") == b"content"
+
     def test_what_is_told_at_the_last_moment_ends_it(self, folder):
         def end() -> None:
             raise KeyError
