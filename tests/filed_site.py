@@ -23,7 +23,7 @@ from lustack.lustre.fake import FakeLustre
 from lustack.sync import status
 
 ACCOUNT = "AUTH_test"
-LIMIT_S = 90.0
+LIMIT_S = 180.0
 
 
 class FiledSite:
@@ -217,7 +217,7 @@ def wait_for(condition, limit_s=LIMIT_S):
     return time.monotonic() - started_s
 
 
-TAKE_OVER_S = 5.0
+TAKE_OVER_S = 60.0
 # Comparisons of everything would hide what the changelogs miss.
 RARELY = "check_interval_s = 86400\nquiet_s = 1\nadopt_containers = false\n"
 

@@ -27,10 +27,10 @@ import boto3
 from show import UnexpectedError, expect
 
 READY_LIMIT_S = 120
-STOP_LIMIT_S = 60
+STOP_LIMIT_S = 120
 COMMAND_LIMIT_S = 120
 # The daemon compares every 5 s; a machine that does something else besides takes longer.
-LISTED_LIMIT_S = 60
+LISTED_LIMIT_S = 120
 LOOK_S = 0.2
 _FILE_SYSTEM_BYTES = 2 * 1024**3
 

@@ -22,7 +22,7 @@ from lustack.server.topology import LOOPBACK, Host, Program
 
 ACCOUNT, CONTAINER = "AUTH_test", "c"
 START_S = 1_700_000_000
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 NO_HEADERS: Mapping[str, str] = {}
 
 

@@ -20,7 +20,7 @@ from tests.torture.served import Client, Served
 
 from lustack.sync import status
 
-LIMIT_S = 60
+LIMIT_S = 180
 ROUNDS = 3
 QUIET_S = 30.0
 """Source: `quiet_s` of lustack.sync.settings."""
@@ -99,7 +99,7 @@ def test_what_nobody_closes_is_not_waited_for_and_what_is_open_is(served, client
         os.mknod(box / "made")
         began_s = time.monotonic()
         wait_for(lambda: sizes(client, "other") == {"truncated": 2, "made": 0})
-        assert time.monotonic() - began_s < QUIET_S / 2
+        assert time.monotonic() - began_s < QUIET_S
     wait_for(lambda: sizes(client, "other") == {"truncated": 2, "made": 0, "growing": 1})
     for path in box.iterdir():
         path.unlink()

@@ -30,7 +30,7 @@ ODD_NAMES = [
     *("a", "a.b", "b/c/d", "-", " x ", "new\nline", "ünï/cödé", "50%.txt", "%25", "a%2Fb", "tab\t", "'\"", "*?", "~"),
     *(".hidden", "dir.with.dots/..x", "\U0001f600", "l" * 255, "/".join(["deep"] * 100)),
 ]
-LIMIT_S = 60
+LIMIT_S = 180
 
 
 class Site:
@@ -257,7 +257,7 @@ def test_a_comparison_that_is_killed_goes_on_where_it_was(site):
     stopped = subprocess.Popen(site.command("reconcile"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: site.listed("d"))
     stopped.send_signal(signal.SIGTERM)
-    code = stopped.wait(30)
+    code = stopped.wait(LIMIT_S)
     report = site.reconcile()
     assert code in {0, 3}
     if code == 3:
@@ -280,7 +280,7 @@ def daemon(site: Site) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0, said
 
 

@@ -27,8 +27,6 @@ ABSENCE_S = 2.0
 """How long a deleted container is watched: a daemon that brought it back would do so within milliseconds."""
 
 SAMPLES = 5
-BUSY_S = 3.0
-"""From an event to its count in a status: the status is written every second, on a machine that may be busy."""
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +158,9 @@ def test_while_the_container_server_is_away_the_lag_is_told_and_then_it_is_made_
     lags = []
     with away(served):
         began_s = time.monotonic()
+        (directory / "first").touch()
+        wait_for(lambda: stage.look().lag_s > 0)
+        noticed_s = time.monotonic() - began_s
         count = 0
         while time.monotonic() < began_s + seconds:
             for number in range(count, count + 10):
@@ -171,13 +172,13 @@ def test_while_the_container_server_is_away_the_lag_is_told_and_then_it_is_made_
             answered_s = time.monotonic() - began_s
             assert found["is_alive"]
             assert found["lag_s"] + found["age_s"] <= answered_s + 0.01
-            assert found["lag_s"] + found["age_s"] >= asked_s - BUSY_S
+            assert found["lag_s"] + found["age_s"] >= asked_s - noticed_s - 0.01
             lags.append(found["lag_s"])
         (directory / "file-0").unlink()
         wait_for(lambda: stage.look().lag_records > count)
     assert lags == sorted(lags)
     assert lags[-1] > lags[0]
     wait_for(lambda: stage.is_true(directory.name))
-    assert len(stage.listed(directory.name) or {}) == count - 1
+    assert len(stage.listed(directory.name) or {}) == count
     wait_for(lambda: ask_status(conf)["lag_s"] == 0)
     wait_for(lambda: stage.look().lag_records == 0 and stage.is_watching())

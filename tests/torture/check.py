@@ -20,7 +20,7 @@ from tests.torture.served import Answer, Client
 from lustack.sync.device import open_device
 from lustack.sync.housekeeping import Sweeper
 
-CONVERGED_S = 60.0
+CONVERGED_S = 180.0
 PAUSE_S = 1.0
 _MD5 = re.compile("[0-9a-f]{32}")
 

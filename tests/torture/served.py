@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-READY_S, GONE_S, ANSWER_S = 120.0, 30.0, 90.0
+READY_S, GONE_S, ANSWER_S = 180.0, 120.0, 90.0
 PAUSE_S = 0.05
 LUSTACK = (sys.executable, "-P", "-m", "lustack.cli.main")
 # What jobs may leave for good, and litter of kills, which the sweeper is asked about. Anything else is a defect.
