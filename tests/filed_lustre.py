@@ -19,7 +19,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 
-from tests.lustres import QUICK
+from tests.lustres import FORGETFUL
 
 from lustack.lustre.changelog import Type, scan
 from lustack.lustre.errors import ChangelogError, ChangelogIndexError, ChangelogUserError, FidNotFoundError
@@ -290,7 +290,7 @@ def prove_position(directory):
 def main(directory):
     lustre = FiledLustre(directory, chunk_bytes=300, prove=prove_position(directory))
     root = Root(os.path.join(os.path.dirname(directory), "tree", "top"))
-    source = ChangelogSources("changelog:filed", lustre, dict.fromkeys(lustre.mdts(), USER), [root], QUICK)
+    source = ChangelogSources("changelog:filed", lustre, dict.fromkeys(lustre.mdts(), USER), [root], FORGETFUL)
     source.open(Position(read_position(directory)))
     with open(os.path.join(directory, "events"), "a") as events:
         while True:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from tests.waiting import LIMIT_S
 
@@ -17,7 +18,11 @@ from lustack.sync.sources.changelog_tail import Pace
 from lustack.sync.sources.changelog_window import Memory
 from lustack.sync.sources.roots import Root
 
-QUICK = Pace(shortest=0.001, longest=0.002, silence=LIMIT_S, patience=LIMIT_S, retry=0.01)
+QUICK = Pace(shortest=0.001, longest=0.002, silence=LIMIT_S / 2, patience=LIMIT_S / 2, retry=0.01)
+"""Looks often; waits for what will come as long as a busy machine needs, but gives up before who waits for it does."""
+
+FORGETFUL = replace(QUICK, patience=0.2)
+"""For who is killed and does not know any more where a directory was: the record that would say it was cleared."""
 
 
 class Clock:

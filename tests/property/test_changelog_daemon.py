@@ -24,7 +24,7 @@ from lustack.sync.sources.roots import Root
 
 SEEDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "search" else 3
 STEPS = 120
-READ_S = 120.0
+READ_S = 300.0
 """When whoever reads the logs to their end gives up: however slow the machine is."""
 
 
