@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cinder import exception
+from keystoneauth1 import exceptions as session_exceptions
+from novaclient import exceptions as client_exceptions
 
 from lustack.cinder.errors import VolumeError
 
@@ -23,6 +25,9 @@ _DONE: Final = "90%"
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 _GROWTH: Final = 1.3
+_NOT_SENT: Final = (exception.CinderException, session_exceptions.ConnectFailure, OSError)
+_FIRST_OF_SERVER: Final = 500
+"""Codes of HTTP below it say that the request was wrong, and nothing was done."""
 
 
 class RefusedError(VolumeError):
@@ -80,10 +85,15 @@ def ask(
     Raises:
         RefusedError: Nova did not do it.
         SilentError: it did not answer in time.
+        ClientException: it failed, and maybe did it all the same.
     """
     try:
         request()
-    except (exception.CinderException, OSError) as error:
+    except _NOT_SENT as error:
+        raise RefusedError(look().id, str(error)) from error
+    except client_exceptions.ClientException as error:
+        if error.code >= _FIRST_OF_SERVER:
+            raise
         raise RefusedError(look().id, str(error)) from error
     waited_s, pause_s = 0.0, _FIRST_PAUSE_S
     while True:

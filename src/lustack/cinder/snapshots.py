@@ -43,11 +43,7 @@ class SnapshotMixin(ChainMixin):
         volume = snapshot.volume
         is_internal = (snapshot.display_name or "").startswith("tmp-snap-")
         self._validate_state(volume.status, (*_CREATABLE, "downloading") if is_internal else _CREATABLE)
-        if volume.encryption_key_id is not None and self._is_volume_attached(volume):
-            # Nova does not tell libvirt the key of the new file, and libvirt refuses it.
-            # Source: measured, libvirt 9.0.0; nova 34.0.0, virt/libvirt/driver.py, _volume_snapshot_create.
-            reason = f"volume {volume.id} is encrypted: it has snapshots only while no guest uses it"
-            raise exception.InvalidVolume(reason=reason)
+        self._check_guests(volume)
         self._ensure_share_mounted(volume.provider_location)
         before = self._files(volume)
         name = f"{before.name}.{snapshot.id}"
@@ -58,6 +54,22 @@ class SnapshotMixin(ChainMixin):
         if self._is_volume_attached(volume):
             self._switch_guest(snapshot, before, after)
         self._set_formats(volume, format="qcow2")
+
+    def _check_guests(self, volume: Any) -> None:
+        """Refuse what Nova cannot do.
+
+        Raises:
+            InvalidVolume: says why.
+        """
+        if not self._is_volume_attached(volume):
+            return
+        if volume.encryption_key_id is not None:
+            # Nova does not tell libvirt the key of the new file, and libvirt refuses it.
+            # Source: measured, libvirt 9.0.0; nova 34.0.0, virt/libvirt/driver.py, _volume_snapshot_create.
+            reason = f"volume {volume.id} is encrypted: it has snapshots only while no guest uses it"
+            raise exception.InvalidVolume(reason=reason)
+        if len(volume.volume_attachment) > 1:
+            raise exception.InvalidVolume(reason=f"volume {volume.id} is attached more than once: detach all but one")
 
     def _make_overlay(self, volume: Any, files: VolumeFiles, name: str, below: str | None = None) -> None:
         """Make an empty file on top of another one, the active one if none is named."""

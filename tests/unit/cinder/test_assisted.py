@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 from cinder import exception
+from keystoneauth1 import exceptions as session_exceptions
+from novaclient import exceptions as client_exceptions
 
 from lustack.cinder import assisted
 
@@ -35,9 +37,25 @@ def test_a_refusal_and_a_silence_are_not_the_same():
         assisted.ask(lambda: None, State, "creating", 20, lambda seconds: None)
 
 
-def test_a_request_that_fails_is_a_refusal():
+@pytest.mark.parametrize(
+    "error",
+    [
+        exception.APIException(service="nova"),
+        client_exceptions.BadRequest(400, "the volume is attached to several servers"),
+        session_exceptions.ConnectFailure("nobody listens"),
+    ],
+)
+def test_a_request_that_fails_is_a_refusal(error: Exception):
     def fail() -> None:
-        raise exception.APIException(service="nova")
+        raise error
 
     with pytest.raises(assisted.RefusedError):
+        assisted.ask(fail, State, "creating", 1)
+
+
+def test_a_request_that_nova_failed_over_may_have_been_done():
+    def fail() -> None:
+        raise client_exceptions.ClientException(500)
+
+    with pytest.raises(client_exceptions.ClientException):
         assisted.ask(fail, State, "creating", 1)

@@ -287,3 +287,12 @@ def test_what_nova_answered_before_is_no_answer_to_a_merge(stage: Bench, index: 
     stage.driver.delete_snapshot(snapshots[index])
     assert len(busy.asked) == 1
     assert holds_all(stage, volume)
+
+
+def test_a_volume_that_several_guests_use_is_not_frozen(stage: Bench):
+    stage.set_up()
+    volume = stage.create(multiattach=True)
+    volume.attach_status, volume.volume_attachment = "attached", [Attachment(), Attachment()]
+    with pytest.raises(exception.InvalidVolume, match="more than once"):
+        stage.driver.create_snapshot(Snapshot(volume))
+    assert stage.names() == [volume.name]
