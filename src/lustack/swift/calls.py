@@ -90,14 +90,17 @@ class Places:
         self.free = free
         self._turns: deque[Any] = deque()
 
+    def take(self) -> bool:
+        """Takes a free place, if there is one; then nobody waits for it."""
+        if not self.free:
+            return False
+        self.free -= 1
+        return True
+
     def ask(self) -> Any:
-        """An event that is ready when it has a place."""
+        """None is free: an event that is ready when one is given to whoever asked."""
         turn = Event()
-        if self.free:
-            self.free -= 1
-            turn.send()
-        else:
-            self._turns.append(turn)
+        self._turns.append(turn)
         return turn
 
     def withdraw(self, turn: Any) -> None:
@@ -146,8 +149,10 @@ class Calls:
         Raises:
             StalledError: there is none, and a call hangs.
         """
+        if self._places.take():
+            return
         began_s = time.monotonic()
-        if not self._places.free and self._count_hanging(began_s - self._patience_s) == self._most:
+        if self._count_hanging(began_s - self._patience_s) == self._most:
             raise StalledError(self.path, 0.0)
         turn = self._places.ask()
         try:

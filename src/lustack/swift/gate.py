@@ -5,6 +5,8 @@ Rule 1: a request for an object of an ordinary container costs a look-up in memo
 every `FRESH_S` seconds, in Swift's thread pool.
 Rule 2: a file system that does not answer holds up nobody here: what was known stays, and the object server, which has
 to ask it, says what is the matter.
+Rule 3: one request asks; who comes meanwhile takes what was known. With many clients and little CPU every one of them
+would find that it is time to ask, and wait for its turn.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from swift.common.concurrency import Event
 from swift.common.storage_policy import POLICIES
 
 from lustack.exports.errors import ExportMissingError
@@ -54,6 +57,7 @@ class Gate:
         self._roots: list[str] = []
         self._rooted_s = -FRESH_S
         self._known: dict[str, Exports] = {}
+        self._asking: dict[str, Any] = {}
         self._readers: dict[str, Reader] = {}
         self._checked: dict[str, tuple[float, str]] = {}
 
@@ -85,6 +89,7 @@ class Gate:
         checked_s, problem = self._checked.get(export.mark, (-FRESH_S, ""))
         now_s = self._monotonic_s()
         if now_s - checked_s >= FRESH_S:
+            self._checked[export.mark] = (now_s, problem)
             before, problem = problem, self._ask(problem, _problem, export)
             self._checked[export.mark] = (now_s, problem)
             if problem and problem != before:
@@ -112,8 +117,22 @@ class Gate:
         if reader is None:
             reader = self._readers[root] = Reader(self._logger.warning, self._monotonic_s)
         found = reader.fresh()
-        if found is None:
+        if found is not None:
+            return found
+        asking = self._asking.get(root)
+        if asking is not None and root not in self._known:
+            asking.wait(self._calls.deadline_s)
+        if asking is not None and root in self._known:
+            return self._known[root]
+        return self._renew(root, reader)
+
+    def _renew(self, root: str, reader: Reader) -> Exports:
+        asking = self._asking[root] = Event()
+        try:
             found = self._known[root] = self._ask(self._known.get(root, Exports()), _read, reader, root)
+        finally:
+            self._asking.pop(root, None)
+            asking.send()
         return found
 
     def _ask(self, known: _Known, call: Callable[..., _Known], *args: Any) -> _Known:

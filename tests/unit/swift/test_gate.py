@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from swift.common.concurrency import patcher, sleep
+from swift.common.concurrency import patcher, sleep, spawn
 from swift.common.ring import RingData
 from swift.common.swob import HTTPException
 from tests.exported import damage, export
@@ -12,6 +13,7 @@ from tests.objects import SwiftLog, thread_pool
 from tests.waiting import LIMIT_S, wait_for
 
 from lustack.exports.table import FRESH_S
+from lustack.swift import gate as module
 from lustack.swift.gate import Gate
 
 
@@ -114,3 +116,56 @@ def test_what_was_known_stays_while_the_file_system_does_not_answer(gate, root, 
         assert gate.find("a", "e") == found
         moves.set()
         wait_for(lambda: not gate._calls._jobs, sleep=sleep)
+
+
+class Slow:
+    """Opens a device when it may, and counts how often somebody wanted that."""
+
+    def __init__(self, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+        gate._calls.deadline_s = LIMIT_S
+        self._open = module.opened_device
+        self.moves = patcher.original("threading").Event()
+        self.asked = 0
+        monkeypatch.setattr(module, "opened_device", self)
+
+    def __call__(self, root: str) -> AbstractContextManager[int]:
+        self.asked += 1
+        self.moves.wait(LIMIT_S)
+        return self._open(root)
+
+
+def test_while_one_request_asks_the_others_take_what_was_known(gate, root, tmp_path, clock, monkeypatch):
+    found = export(root, tmp_path / "x")
+    assert gate.find("a", "e") == found
+    clock.wait()
+    slow = Slow(gate, monkeypatch)
+    with thread_pool():
+        asking = spawn(gate.find, "a", "e")
+        wait_for(lambda: slow.asked, sleep=sleep)
+        assert [gate.find("a", "e") for _ in range(100)] == [found] * 100
+        slow.moves.set()
+        assert asking.wait() == found
+    assert slow.asked == 1
+
+
+def test_while_nothing_is_known_the_others_wait_for_the_one_that_asks(gate, root, tmp_path, monkeypatch):
+    found = export(root, tmp_path / "x")
+    slow = Slow(gate, monkeypatch)
+    with thread_pool():
+        asking = [spawn(gate.find, "a", "e") for _ in range(100)]
+        wait_for(lambda: slow.asked, sleep=sleep)
+        slow.moves.set()
+        assert [each.wait() for each in asking] == [found] * 100
+    assert slow.asked == 1
+
+
+@pytest.mark.expects_log("^ERROR swift.tests: the table of exports is damaged")
+def test_nobody_passes_who_waited_for_an_answer_that_did_not_come(gate, root, tmp_path, monkeypatch):
+    export(root, tmp_path / "x")
+    damage(root)
+    slow = Slow(gate, monkeypatch)
+    with thread_pool():
+        asking = [spawn(is_refused, gate, "c") for _ in range(5)]
+        wait_for(lambda: slow.asked, sleep=sleep)
+        slow.moves.set()
+        assert [each.wait() for each in asking] == [True] * 5
