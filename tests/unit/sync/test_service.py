@@ -21,6 +21,7 @@ from lustack.sync import leadership, service, status
 from lustack.sync.errors import DeviceMissingError, EngineFailedError
 from lustack.sync.events import NameChanged
 from lustack.sync.metrics import Metrics
+from lustack.sync.plan import Wanted, put
 from lustack.sync.service import Daemon, Rarely
 from lustack.sync.sources.choose import Choice
 from lustack.sync.sources.fake import FakeSource
@@ -59,6 +60,31 @@ def test_it_follows_the_files(playground, world):
         path.unlink()
         wait_for(lambda: playground.listed() == [])
         wait_for(lambda: daemon.cycles > 1)
+
+
+def late_row(playground):
+    """A PUT of Swift's from before a job removed the object: its update waited for a container server."""
+    playground.sink.containers[KEY].merge(put("late", Wanted(1, "t", "e", "1500000000.00000"), 1_600_000_000 * 10**9))
+
+
+def test_a_row_that_came_late_shows_no_longer_than_until_the_next_comparison(playground, world):
+    with running(world) as daemon:
+        wait_for(lambda: daemon.cycles > 0)
+        late_row(playground)
+        before = daemon.cycles
+        wait_for(lambda: playground.listed() == [])
+        wait_for(lambda: daemon.cycles > before)
+        assert playground.listed() == []
+
+
+def test_where_events_are_seen_a_row_that_comes_late_never_shows(playground, world, chooser):
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: daemon.cycles == 1)
+        chooser.happen(NameChanged(RelPath(b"a/c/late")))
+        wait_for(lambda: "late" in playground.sink.containers[KEY].rows)
+        late_row(playground)
+        assert playground.listed() == []
+        assert daemon.cycles == 1
 
 
 def test_nothing_is_hashed_where_the_operator_does_not_want_it(playground, world):
