@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A daemon that is far behind: what it takes, and how late others are seen meanwhile."""
+"""A daemon that is far behind on one MDT: what it takes, and how late others are seen meanwhile.
+
+How late is asked of the rows: their timestamps say when the daemon looked. A busy machine may look away for longer.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
+import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.filed_lustre import read_clears
 from tests.filed_site import ACCOUNT, FiledSite, wait_for
 
 from lustack.sync.budget import FLIGHT_BYTES
@@ -81,6 +86,15 @@ def peak_bytes(pid):
     return 1024 * int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
+def looked(site, container):
+    """When the daemon looked at the files of a container, as text that sorts by time."""
+    connection = sqlite3.connect(f"file:{site.database(container)}?mode=ro", uri=True)
+    try:
+        return [time for (time,) in connection.execute("SELECT timestamp FROM object")]
+    finally:
+        connection.close()
+
+
 def make_backlog(site, files):
     """Jobs make files and write to them again and again while no daemon runs."""
     for number in range(files):
@@ -100,20 +114,22 @@ class BacklogContract:
     """A subclass gives the fixture `site`; everything is on its first MDT."""
 
     files = 20_000
-    most_new_s = 30.0
-    most_stall_s = 30.0
+    least_clears = 2
     memory_bytes = MIB
     limit_s = 240.0
 
     def test_a_daemon_far_behind_keeps_to_its_memory_clears_the_log_and_lets_others_pass(self, site):
         for container in (*BIG, "small"):
             site.make(container, 0)
+        site.make("elsewhere", 1)
         with site.daemon("one") as process:
             wait_for(lambda: site.is_running("one", process.pid))
             site.add_and_wait("small", "first")
             wait_for(lambda: site.is_settled("one"))
             idle_bytes = peak_bytes(process.pid)
+        before = site.filed.cleared(site.mdts[0])
         make_backlog(site, self.files)
+        site.add("elsewhere", "at-once")
         with site.daemon("one") as process:
             catching = Catching(site, process.pid, site.publisher.last[site.mdts[0]])
             catching.run()
@@ -123,7 +139,10 @@ class BacklogContract:
             catching.look()
             assert [site.differences(container) for container in BIG] == [[]] * len(BIG)
             found = site.look("one")
+        [at] = looked(site, "elsewhere")
+        later = sum(each > at for container in BIG for each in looked(site, container))
         grown_bytes, new_s = catching.peak_bytes - idle_bytes, list(catching.seen_s.values())
+        clears = [each for each in read_clears(site.files, site.mdts[0]) if each > before]
         figures = {
             "records": self.files * RECORDS_OF_A_FILE,
             "load": os.getloadavg()[0],
@@ -131,10 +150,11 @@ class BacklogContract:
             "all listed after s": round(listed_s, 1),
             "memory idle, grown by MiB": [idle_bytes // MIB, grown_bytes // MIB],
             "new files elsewhere seen after s": [round(new_s[0], 1), round(max(new_s), 1), len(new_s)],
-            "clears, longest pause s": [len(catching.clears), round(catching.longest_stall_s(), 1)],
+            "part of all that came after a file on another MDT": round(later / self.files, 3),
+            "clears, longest pause seen s": [len(clears), round(catching.longest_stall_s(), 1)],
         }
         print(json.dumps(figures))
+        assert later > 0.5 * self.files
         assert (found.losses, found.comparisons) == (0, 0)
         assert grown_bytes < self.memory_bytes + FLIGHT_BYTES
-        assert max(new_s) < self.most_new_s
-        assert catching.longest_stall_s() < self.most_stall_s
+        assert len(clears) >= self.least_clears

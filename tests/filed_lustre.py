@@ -228,6 +228,8 @@ class FiledLustre:
             for wrong in self.prove(mdt, index, records) if self.prove else []:
                 self._note_violation(wrong)
             replace_file(self.path(f"{mdt}.cleared"), str(index))
+            with open(self.path(f"{mdt}.clears"), "a") as file:
+                file.write(f"{index}\n")
 
     @contextmanager
     def _locked(self):
@@ -254,6 +256,12 @@ class FiledLustre:
     def key_of(self, fd):
         ((key, _, _),) = self.known("inode = ?", os.fstat(fd).st_ino).fetchall()
         return key
+
+
+def read_clears(directory, mdt):
+    """Every index up to which the log of an MDT was ever cleared, in order and once."""
+    with open(os.path.join(directory, f"{mdt}.clears")) as file:
+        return list(dict.fromkeys(map(int, file.read().split())))
 
 
 def read_violations(directory):
