@@ -18,7 +18,7 @@ from tests.functional.test_reconcile import Site
 from lustack.server import instance
 from lustack.server.topology import Host
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)
 
 
 class RealSite(FiledSite):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 PROGRAM = Path(__file__).parents[1] / "demo" / "run.py"
 INTERRUPTED = 130

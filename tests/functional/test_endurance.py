@@ -177,7 +177,7 @@ STALLED = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_who_does_not_need_it_does_not_notice_and_who_does_is_told_in_time(stage: Stage, seconds: int) -> None:
     with Client(stage.served.access) as client:

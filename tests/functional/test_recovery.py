@@ -146,7 +146,7 @@ def gone(served: Served) -> Iterator[None]:
         os.kill(served.pid, signal.SIGCONT)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("away", [hanging, gone])
 @pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
 def test_while_the_container_server_is_away_the_lag_is_told_and_then_it_is_made_up_for(

@@ -12,7 +12,7 @@ import pytest
 from tests.torture.run import MEMORY, Plan, Torture
 
 SEED = 20
-LIMIT_S = 300
+LIMIT_S = 900
 
 
 @pytest.fixture

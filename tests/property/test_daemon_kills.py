@@ -19,7 +19,7 @@ from lustack.sync.sinks.protocol import ContainerKey
 
 __all__ = ("swift_conf", "swift_dir")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 class LightSite(FiledSite):

@@ -29,7 +29,7 @@ def run_rivals(files: Files, conf: Path, names: tuple[str, ...]) -> list[tuple[s
         rival.stdin.write("\n")
         rival.stdin.flush()
     for rival in rivals:
-        output, errors = rival.communicate(timeout=100)
+        output, errors = rival.communicate(timeout=500)
         assert rival.returncode == 0, errors
         outputs += [json.loads(line) for line in output.splitlines()]
     return outputs

@@ -251,7 +251,7 @@ def guest(stage: Bench, volume: Volume, command: str) -> str:
     return out
 
 
-@pytest.mark.timeout(300)  # no holes in an encrypted image: it is written and read whole
+@pytest.mark.timeout(900)  # no holes in an encrypted image: it is written and read whole
 def test_an_image_of_an_encrypted_volume_stays_encrypted_and_comes_back(locked: Bench):
     volume = locked.create(encryption_key_id="k")
     guest(locked, volume, "write -P 65 1M 64k")
