@@ -29,4 +29,6 @@ def cinder(running: stand.Stand) -> api.Cinder:
     # Cinder copies only within a back end, so these are types of one whose volumes have the other format.
     found.make_type("raw-qcow2", volume_backend_name="raw", lustre__format="qcow2")
     found.make_type("qcow2-raw", volume_backend_name="qcow2", lustre__format="raw")
+    for name in BACKENDS:
+        found.make_type(f"{name}-linked", volume_backend_name=name, lustre__copies="linked")
     return found

@@ -81,6 +81,10 @@ def from_snapshot(case: Case) -> None:
     case.made.append(case.api.volumes.create(2, snapshot_id=case.snapshot.id, volume_type=case.other_type))
 
 
+def linked(case: Case) -> None:
+    case.made.append(case.api.volumes.create(2, snapshot_id=case.snapshot.id, volume_type=f"{case.kind}-linked"))
+
+
 def image(case: Case) -> None:
     case.image_id = case.image_id or case.cinder.upload(case.volume, "qcow2")
     case.made.append(case.api.volumes.create(2, imageRef=case.image_id, volume_type=case.kind))
@@ -110,6 +114,7 @@ OPERATIONS = {
     "delete snapshot": delete_snapshot,
     "clone": clone,
     "from snapshot": from_snapshot,
+    "linked": linked,
     "image": image,
     "upload": upload,
     "extend": extend,

@@ -89,6 +89,27 @@ def test_clones_and_volumes_from_snapshots_have_their_own_size_and_format(cinder
     cinder.gone(*copies)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_linked_volume_of_a_snapshot_shares_a_file_and_outlives_its_source(cinder: Cinder, kind: str):
+    source = cinder.create(1, kind)
+    cinder.write(source, 0x41, 0)
+    snapshot = cinder.snapshot(source)
+    copy = cinder.create(2, f"{kind}-linked", snapshot_id=snapshot.id)
+    share = cinder.share_of(source)
+    assert (share / cinder.name_of(source)).samefile(share / cinder.name_of(copy))
+    cinder.write(copy, 0x42, 1)
+    cinder.write(source, 0x43, 0)
+    cinder.gone(snapshot)
+    for volume, first in ((source, 0x43), (copy, 0x41)):
+        cinder.snapshot_and_back(volume)
+        cinder.holds(volume, (first, 0))
+    cinder.gone(source)
+    cinder.holds(copy, (0x41, 0), (0x42, 1))
+    cinder.snapshot_and_back(copy)
+    cinder.gone(copy)
+    assert not list(share.glob(f"*{source.id}*")) + list(share.glob(f"*{copy.id}*"))
+
+
 def test_a_guest_that_writes_a_qcow2_header_into_its_raw_volume_gains_nothing(cinder: Cinder, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"s" * 65536)

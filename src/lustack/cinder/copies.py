@@ -78,7 +78,11 @@ class CopyMixin(SnapshotMixin):
             snapshot.status, _SNAPSHOT_USABLE, obj_description="snapshot", invalid_exc=exception.InvalidSnapshot
         )
         self._ensure_share_mounted(snapshot.volume.provider_location)
-        return self._create_from(volume, snapshot.volume, self._find_frozen(snapshot), snapshot.volume_size)
+        name = self._find_frozen(snapshot)
+        volume.provider_location = self._find_share(volume)
+        if self._spec(volume).is_linked and self._try_to_link(volume, snapshot.volume, name):
+            return {"provider_location": volume.provider_location}
+        return self._create_from(volume, snapshot.volume, name, snapshot.volume_size)
 
     def _find_frozen(self, snapshot: Any) -> str:
         """The file that holds what a snapshot saw.

@@ -181,6 +181,10 @@ class Images:
         command = ("qemu-img", "rebase", "-q", "-u", "-b", below.name, "-F", below.image_format)
         self._run(*command, *_render_source(Image(image.path, image.image_format, image.key)))
 
+    def make_whole(self, image: Image) -> None:
+        """Write what a guest sees of the files below into a file, which then needs them no more."""
+        self._run("qemu-img", "rebase", "-q", "-b", "", *_render_source(image))
+
     def remove(self, paths: Sequence[str]) -> None:
         """Remove files; those that are not there are fine."""
         if paths:

@@ -18,6 +18,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from lustack.cinder.chains import ChainMixin
+from lustack.cinder.files import VolumeFiles
 from lustack.cinder.shares import ConfiguredShare
 from lustack.cinder.specs import PLACING
 
@@ -142,11 +143,18 @@ class ManagingMixin(ChainMixin):
             raise exception.VolumeIsBusy(volume_name=volume.name)
         if files.record is not None:
             active, plain = files.path(files.active), files.path(files.name)
-            # Nothing but the whole bottom of the chain is under another name, and only once.
+            # What is under another name takes the place of the bottom of the chain, and only once.
             if active != plain and (self._exists(active) or not self._exists(plain)):
+                self._make_whole(volume, files)
                 self._run("mv", "-f", "-T", active, plain)
             self._images.remove([files.record_path])
         self._sync_names(files.record_path)
+
+    def _make_whole(self, volume: Any, files: VolumeFiles) -> None:
+        """Write all that a guest sees into the active file."""
+        with self._opened(volume, files, files.active) as image:
+            if self._find_layers(files, files.active)[0].backing is not None:
+                self._images.make_whole(image)
 
     def _update_migrated(self, volume: Any, new_volume: Any, original_status: str) -> dict[str, str | None]:
         """Give a copy that was made elsewhere the name of the volume that it replaces.

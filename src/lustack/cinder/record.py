@@ -5,6 +5,9 @@
                                                        "aaaa": "volume-1.aaaa", "bbbb": "volume-1.bbbb"}
     What snapshot aaaa saw is in the file that backs volume-1.aaaa. Cinder's other drivers write the same.
 
+    volume-2 <- volume-2.linked                       {"active": "volume-2.linked", "linked": "volume-2.linked"}
+    A copy that shares a file (see `linking`): volume-2 is another name of volume-1, which is only read from then on.
+
 Rule 1: decides only; no file is touched.
 Rule 2: a file that began with a snapshot is qcow2. The bottom of the chain has the format that Cinder recorded.
 """
@@ -18,6 +21,9 @@ from dataclasses import dataclass, field
 from lustack.cinder.errors import CorruptRecordError
 
 SUFFIX = ".info"
+LINKED = "linked"
+"""In the place of a snapshot's id, of the file that is on top of one that is another volume's, too."""
+_KEPT = "kept-"
 _ACTIVE = "active"
 
 
@@ -57,8 +63,17 @@ class Record:
             self.active, {new_id if key == snapshot_id else key: name for key, name in self.snapshots.items()}
         )
 
+    def with_kept(self, snapshot_id: str) -> Record:
+        """The record after a snapshot is gone whose file stays, since what is below must not be written to."""
+        return self.with_id(snapshot_id, _KEPT + snapshot_id)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its snapshots, without what stands in their place."""
+        return sorted(key for key in self.snapshots if key != LINKED and not key.startswith(_KEPT))
+
     def find_snapshot(self, name: str) -> str | None:
-        """The id of the snapshot that a file began with."""
+        """The id of the snapshot that a file began with, or what stands in its place."""
         return next((key for key, file in self.snapshots.items() if file == name), None)
 
     def render(self) -> str:

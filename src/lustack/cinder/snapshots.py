@@ -18,9 +18,9 @@ from cinder.objects import snapshot as snapshot_objects
 from oslo_log import log as logging
 
 from lustack.cinder import assisted, keys
-from lustack.cinder.chains import ChainMixin
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.images import Image
+from lustack.cinder.linking import LinkingMixin
 from lustack.cinder.record import SUFFIX
 
 LOG = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _CREATABLE: Final = ("available", "in-use", "backing-up")
 _DELETABLE: Final = ("available", "in-use", "backing-up", "deleting", "downloading")
 
 
-class SnapshotMixin(ChainMixin):
+class SnapshotMixin(LinkingMixin):
     """Makes and deletes snapshots; a part of `LustreDriver`."""
 
     # What the other parts of the driver provide.
@@ -111,6 +111,9 @@ class SnapshotMixin(ChainMixin):
         layers = self._find_layers(files, files.recorded.snapshots[snapshot.id])
         if layers[0].backing is None:
             self._finish_pull(volume, files, snapshot.id)
+        elif self._is_shared(files.path(layers[0].backing)):
+            # Another volume is made of what is below: nothing may be merged into it.
+            self._write_record(files, files.recorded.with_kept(snapshot.id))
         elif self._is_volume_attached(volume):
             self._delete_online(snapshot, files, layers[0].name, layers[0].backing)
         else:

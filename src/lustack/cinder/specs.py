@@ -40,12 +40,14 @@ class VolumeSpec:
         is_thick: whether room is reserved for all of it; raw only.
         layout: arguments of `lfs setstripe`; empty: as the directory has it.
         project: the project id whose quota it counts against; None: as the directory has it.
+        is_linked: whether, when it is made of a snapshot, it shares the file of that.
     """
 
     image_format: Format
     is_thick: bool = False
     layout: tuple[str, ...] = ()
     project: int | None = None
+    is_linked: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,11 @@ def decide(
     is_thick = image_format == "raw" and _decide_thickness(specs, defaults)
     project = _match(specs, "project", _PROJECT, "a project id, a whole number")
     _refuse_unknown(specs)
-    return VolumeSpec(image_format, is_thick, _decide_layout(specs), int(project) if project else None)
+    layout = _decide_layout(specs)
+    # What these need is a file of its own.
+    is_own = is_thick or is_encrypted or is_shared or bool(layout) or project is not None
+    is_linked = _decide_linking(specs) and not is_own
+    return VolumeSpec(image_format, is_thick, layout, int(project) if project else None, is_linked)
 
 
 def _decide_format(specs: Mapping[str, str], defaults: Defaults, *, is_encrypted: bool, is_shared: bool) -> Format:
@@ -104,6 +110,13 @@ def _decide_thickness(specs: Mapping[str, str], defaults: Defaults) -> bool:
     if asked not in {None, "thin", "thick"}:
         raise SpecError("provisioning:type", asked, "thin or thick")
     return not defaults.is_sparse if asked is None else asked == "thick"
+
+
+def _decide_linking(specs: Mapping[str, str]) -> bool:
+    asked = specs.get(PREFIX + "copies")
+    if asked not in {None, "full", "linked"}:
+        raise SpecError(PREFIX + "copies", asked, "full or linked")
+    return asked == "linked"
 
 
 def _decide_layout(specs: Mapping[str, str]) -> tuple[str, ...]:
@@ -140,7 +153,7 @@ def _match(specs: Mapping[str, str], key: str, pattern: re.Pattern[str], allowed
 
 
 _KNOWN: Final = frozenset(
-    PREFIX + key for key in ("format", "layout", "pool", "project", "stripe_count", "stripe_size")
+    PREFIX + key for key in ("copies", "format", "layout", "pool", "project", "stripe_count", "stripe_size")
 )
 
 

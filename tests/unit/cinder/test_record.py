@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lustack.cinder.errors import CorruptRecordError
-from lustack.cinder.record import Record, is_own_file, parse
+from lustack.cinder.record import LINKED, Record, is_own_file, parse
 
 NAME = "volume-1"
 
@@ -25,6 +25,8 @@ def test_a_record_follows_what_happens_to_files():
     assert record.without_snapshot("b", active="volume-1.a") == Record("volume-1.a", {"a": "volume-1.a"})
     assert record.with_file("a", "volume-1.b").snapshots["a"] == "volume-1.b"
     assert record.with_id("a", "c") == Record("volume-1.b", {"c": "volume-1.a", "b": "volume-1.b"})
+    assert record.with_kept("a") == Record("volume-1.b", {"b": "volume-1.b", "kept-a": "volume-1.a"})
+    assert Record("volume-1.b", {"b": "x", "a": "y", "kept-a": "z", LINKED: "w"}).ids == ["a", "b"]
 
 
 @pytest.mark.parametrize(

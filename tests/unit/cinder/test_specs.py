@@ -18,6 +18,10 @@ from lustack.cinder.specs import Defaults, VolumeSpec, decide
         ({"lustre:format": "qcow2"}, Defaults(), VolumeSpec("qcow2")),
         ({"provisioning:type": "thick"}, Defaults(), VolumeSpec("raw", is_thick=True)),
         ({"provisioning:type": "thin"}, Defaults(is_sparse=False), VolumeSpec("raw")),
+        ({"lustre:copies": "full"}, Defaults(), VolumeSpec("raw")),
+        ({"lustre:copies": "linked"}, Defaults(is_qcow2=True), VolumeSpec("qcow2", is_linked=True)),
+        ({"lustre:copies": "linked"}, Defaults(is_sparse=False), VolumeSpec("raw", is_thick=True)),
+        ({"lustre:copies": "linked", "lustre:project": "7"}, Defaults(), VolumeSpec("raw", project=7)),
         ({"lustre:stripe_count": "-1"}, Defaults(), VolumeSpec("raw", layout=("-c", "-1"))),
         (
             {"lustre:pool": "fs.flash", "lustre:stripe_size": "4M"},
@@ -40,6 +44,9 @@ def test_a_type_and_the_configuration_decide_together(specs: dict[str, str], def
 def test_encryption_needs_a_container_and_sharing_forbids_one():
     assert decide({}, Defaults(), is_encrypted=True) == VolumeSpec("qcow2")
     assert decide({}, Defaults(is_qcow2=True), is_shared=True) == VolumeSpec("raw")
+    linked = {"lustre:copies": "linked"}
+    assert decide(linked, Defaults(), is_encrypted=True) == VolumeSpec("qcow2")
+    assert decide(linked, Defaults(), is_shared=True) == VolumeSpec("raw")
     for specs, is_encrypted in (({"lustre:format": "qcow2"}, False), ({}, True)):
         with pytest.raises(SpecError, match="multi-attached"):
             decide(specs, Defaults(), is_encrypted=is_encrypted, is_shared=True)
@@ -49,6 +56,7 @@ def test_encryption_needs_a_container_and_sharing_forbids_one():
     ("key", "value"),
     [
         ("lustre:format", "vmdk"),
+        ("lustre:copies", "some"),
         ("provisioning:type", "fat"),
         ("lustre:stripe_count", "many"),
         ("lustre:stripe_size", "4 M"),
