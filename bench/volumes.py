@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -109,9 +110,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=10, help="GiB of a volume")
     parser.add_argument("--data", type=int, default=1024, help="MiB that are written to it")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="every time; those of earlier runs that are in it count as well")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     times = measure(options.rounds, options.size, options.data)
+    if options.json and options.json.exists():
+        for step, kinds in json.loads(options.json.read_text()).items():
+            for kind, earlier in kinds.items():
+                times[step][kind] = earlier + times[step][kind]
     print(render_table(times), render_table(times, is_synced=True), sep="\n\n")
     if options.json:
         options.json.write_text(json.dumps(times, indent=1))

@@ -137,7 +137,7 @@ class ManagingMixin(ChainMixin):
         """
         self._ensure_share_mounted(volume.provider_location)
         files = self._files(volume)
-        if files.recorded.snapshots:
+        if files.recorded.ids:
             # Cinder puts the volume back to `available` and says no more than that it is busy.
             LOG.error("Volume %s still has snapshots: manage and delete them first: %s", volume.id, files.record_path)
             raise exception.VolumeIsBusy(volume_name=volume.name)

@@ -72,10 +72,12 @@ class SnapshotManagingMixin(SnapshotMixin):
         """
         known = {snapshot.id for snapshot in cinder_snapshots}
         listed = [
-            self._describe_snapshot(address, path, snapshot_id, file, is_known=snapshot_id in known)
+            self._describe_snapshot(
+                address, path, snapshot_id, recorded.snapshots[snapshot_id], is_known=snapshot_id in known
+            )
             for address in self._mounted_shares
             for path, recorded in self._list_records(self._get_mount_point_for_share(address))
-            for snapshot_id, file in sorted(recorded.snapshots.items())
+            for snapshot_id in recorded.ids
         ]
         found: list[dict[str, Any]] = volume_utils.paginate_entries_list(
             listed, marker, limit, offset, sort_keys, sort_dirs
@@ -87,9 +89,9 @@ class SnapshotManagingMixin(SnapshotMixin):
         self._ensure_share_mounted(snapshot.volume.provider_location)
         files = self._files(snapshot.volume)
         name = reference.get("source-name", "")
-        free = [each for each in files.recorded.snapshots if not self._has(snapshot, each)]
+        free = [each for each in files.recorded.ids if not self._has(snapshot, each)]
         if name not in free:
-            reason = f"`source-name` must be the id that a snapshot of the volume had; there are {sorted(free)}"
+            reason = f"`source-name` must be the id that a snapshot of the volume had; there are {free}"
             raise exception.ManageExistingInvalidReference(existing_ref=reference, reason=reason)
         return files, name
 

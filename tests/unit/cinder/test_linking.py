@@ -106,6 +106,17 @@ def test_a_volume_in_use_is_not_merged_into_a_shared_file_either(stage: Bench):
     assert stage.reads(copy, 1, 0)
 
 
+def test_files_that_stay_in_the_place_of_a_snapshot_are_none(stage: Bench):
+    source, snapshot = made(stage)
+    copy = link(stage, snapshot)
+    stage.driver.delete_snapshot(snapshot)
+    assert stage.driver.get_manageable_snapshots([], None, 10, 0, ["size"], ["asc"]) == []
+    later = snap(stage, copy, 3)
+    found = stage.driver.get_manageable_snapshots([], None, 10, 0, ["size"], ["asc"])
+    assert [each["reference"]["source-name"] for each in found] == [later.id]
+    assert stage.reads(source, 2, 0)
+
+
 def test_a_revert_and_a_snapshot_of_a_copy_leave_the_source_as_it_is(stage: Bench):
     source, snapshot = made(stage)
     copy = link(stage, snapshot)
