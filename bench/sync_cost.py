@@ -94,7 +94,7 @@ def measure(base: Path, state: State, events: Sequence[NameChanged]) -> float:
     clock = Clock(state)
     sink = RecentSink(SwiftSink(rings, NoServer()), clock.now_ns())
     settings = Settings(devices=str(base), state_dir=str(base), hash_bytes_per_s=0)
-    parts = Parts(settings, [policy], state, sink, clock, Idle(), Idle().on_unhashed, fail)
+    parts = Parts(settings, [policy], state, sink, clock, Idle(), lambda *_: None, fail)
     engine = Engine(parts)
     engine.start()
     source = Burst(most=BATCH)

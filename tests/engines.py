@@ -63,7 +63,7 @@ class Steps:
             self.sink,
             ground.clock,
             Identities(ground.state),
-            lambda _key, name: self.unhashed.append(name),
+            lambda _key, names: self.unhashed.extend(names),
             self.trouble.append,
         )
         self.runner = Runner(self.board, settings, [POLICY], ground.state, self.trouble.append)

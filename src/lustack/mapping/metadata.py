@@ -127,8 +127,8 @@ class Blobs:
 
 def timestamp_text(time_ns: int) -> str:
     """Nanoseconds since 1970 -> Swift's normal form, cut to 10 us. Source: swift/common/utils/timestamp.py."""
-    seconds, ticks = divmod(time_ns // _TICK_NS, _NS // _TICK_NS)
-    return f"{seconds:010d}.{ticks:05d}"
+    digits = "%015d" % (time_ns // _TICK_NS)  # noqa: UP031 (the quickest way, for each file of a tree)
+    return digits[:-5] + "." + digits[-5:]
 
 
 def opaque_etag(inode: int, size_bytes: int, mtime_ns: int, data_version: int | None = None) -> str:

@@ -15,7 +15,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from lustack.sync.sinks.protocol import ContainerKey
@@ -86,16 +86,22 @@ class Backlog:
             item: the object.
             delay_s: how long it waits at least, until the next round; 0: not at all.
         """
+        self.add_all(item.key, (item.name,), delay_s)
+
+    def add_all(self, key: ContainerKey, names: Iterable[str], delay_s: float = 0.0) -> None:
+        """Adds objects of one container, see `add`."""
         ready_s = self._monotonic_s() + delay_s
         if delay_s:
             ready_s = math.ceil(ready_s / self._round_s) * self._round_s
-        size_bytes = ITEM_BYTES + len(item.name)
         with self._changed:
-            if self._size_bytes + size_bytes <= self._limit_bytes and item not in self._waiting:
-                self._size_bytes += size_bytes
-                self._waiting.add(item)
-                heapq.heappush(self._queue, (ready_s, item.key, next(self._order), item))
-                self._changed.notify()
+            for name in names:
+                item = Unhashed(key, name)
+                size_bytes = ITEM_BYTES + len(name)
+                if self._size_bytes + size_bytes <= self._limit_bytes and item not in self._waiting:
+                    self._size_bytes += size_bytes
+                    self._waiting.add(item)
+                    heapq.heappush(self._queue, (ready_s, key, next(self._order), item))
+            self._changed.notify()
 
     def take(self, timeout_s: float) -> Unhashed | None:
         """The object whose time came first, None if there is none in time."""

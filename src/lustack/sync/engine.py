@@ -75,7 +75,7 @@ class Parts:
     sink: RecentSink
     clock: Clock
     watcher: Watcher
-    on_unhashed: Callable[[ContainerKey, str], None]
+    on_unhashed: Callable[[ContainerKey, Sequence[str]], None]
     on_trouble: Tell
     on_failure: Callable[[], None] = lambda: None
 

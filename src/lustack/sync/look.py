@@ -2,7 +2,7 @@
 """Looks at the dirty names of one container, and says which rows to send.
 
 Rule 1: the timestamp of a row is taken before its file is looked at; so whatever happens meanwhile, whoever looks last
-has the latest timestamp.
+has the latest timestamp. Some names share one: what happens after it has an event that is still to come.
 Rule 2: a plain name lies at its plain place or its twin's. Twins are looked for only in containers that have some, as
 the object servers do.
 Rule 3: what cannot be looked at is not gone: it is reported, and looked at again.
@@ -34,6 +34,9 @@ IsUntouched = Callable[[ContainerKey, str, str], bool]
 
 LEFT_OUT_BYTES = 180
 """What a name that was left out takes beside its own bytes. Source: measured, tests/unit/sync/test_budget.py."""
+
+_SAME_TIME = 32
+"""So many names are looked at with one timestamp."""
 
 _LIMIT_BYTES = 16 * 2**20
 _SHORT_LIVED_NS = 60 * 10**9
@@ -108,11 +111,10 @@ def look(
     Raises:
         OSError: the directory of the container cannot be opened, though it is there.
     """
-    directory = device.open_container(*key)
     looker = _Looker(device.observer_of(*key), key, now_ns, is_untouched, left_out)
+    directory = device.open_container(*key)
     if directory is None:
-        for rest, value in batch.items():
-            looker.note_gone(rest, value, now_ns())
+        looker.note_all_gone(batch)
         return looker.found
     with closing(directory), closing(Locator(directory)) as locator, closing(_Folder(directory)) as folder:
         looker.run(batch, locator, folder)
@@ -158,12 +160,15 @@ class _Looker:
         self._now_ns = now_ns
         self._is_untouched = is_untouched
         self._left_out = left_out
+        self._take_time()
 
     def run(self, batch: Batch, locator: Locator, folder: _Folder) -> None:
         self._locator, self._folder = locator, folder
         self._has_twins = layout.ATTRIBUTE_TWINS in list_attributes(folder.enter(b"").proc)
-        for rest in sorted(batch):
+        for number, rest in enumerate(sorted(batch)):
             value = batch[rest]
+            if number % _SAME_TIME == 0:
+                self._take_time()
             try:
                 if value & DIRECTORY or not names.is_plain(rest):
                     self._look_closely(rest, value)
@@ -172,19 +177,22 @@ class _Looker:
             except OSError:
                 self.found.unseen.append(rest)
 
+    def _take_time(self) -> None:
+        self._observed_ns = self._now_ns()
+        self._observed = timestamp_text(self._observed_ns)
+
     def _look(self, rest: bytes, value: int) -> None:
         """A name without marks, of what is no directory."""
         try:
             name = names.to_name(rest, rest)
         except UnrepresentableNameError:
             return
-        now_ns = self._now_ns()
         path, _, entry = rest.rpartition(b"/")
         try:
-            wanted = self._observer.look(name, self._folder.enter(path), entry, now_ns)
+            wanted = self._observer.look(name, self._folder.enter(path), entry, self._observed_ns)
         except OSError as error:
             if error.errno == errno.ENOENT and not self._has_twins:
-                self._note_absent(rest, name, value, now_ns)
+                self._note_absent(rest, name, value)
                 return
             if error.errno not in NOTHING_THERE:
                 raise
@@ -192,21 +200,20 @@ class _Looker:
         if wanted is None:
             self._look_closely(rest, value)
         else:
-            self._note_present(name, wanted, now_ns)
+            self._note_present(name, wanted)
 
     def _look_closely(self, rest: bytes, value: int) -> None:
         """Everywhere where an object of this name may be."""
         is_directory, is_file = bool(value & DIRECTORY), bool(value & FILE)
         is_there = is_directory and self._is_directory(rest)
         for name in names_of(rest, is_file=is_file, is_directory=is_directory):
-            now_ns = self._now_ns()
-            wanted = self._observer.observe(name, self._locator.places(name), now_ns)
+            wanted = self._observer.observe(name, self._locator.places(name), self._observed_ns)
             if wanted is not None:
-                self._note_present(name, wanted, now_ns)
+                self._note_present(name, wanted)
             elif not is_directory and self._is_left_out(rest):
                 self._left_out.add(self._key, rest)
             elif not is_there or (is_file and not name.endswith("/")):
-                self._note_absent(rest, name, value, now_ns)
+                self._note_absent(rest, name, value)
 
     def _is_left_out(self, rest: bytes) -> bool:
         """Whether a name is one of a temporary file, which is there."""
@@ -227,12 +234,13 @@ class _Looker:
             return False
         return True
 
-    def note_gone(self, rest: bytes, value: int, now_ns: int) -> None:
-        """A name whose container has no directory any more."""
-        for name in names_of(rest, is_file=bool(value & FILE), is_directory=bool(value & DIRECTORY)):
-            self._note_absent(rest, name, value, now_ns)
+    def note_all_gone(self, batch: Batch) -> None:
+        """Names whose container has no directory any more."""
+        for rest, value in batch.items():
+            for name in names_of(rest, is_file=bool(value & FILE), is_directory=bool(value & DIRECTORY)):
+                self._note_absent(rest, name, value)
 
-    def _note_present(self, name: str, wanted: Wanted, now_ns: int) -> None:
+    def _note_present(self, name: str, wanted: Wanted) -> None:
         if not wanted.is_hashed:
             self.found.unhashed.append(name)
         if wanted.floor and plan.is_of_swift(wanted):
@@ -240,12 +248,13 @@ class _Looker:
             if self._is_untouched(self._key, name, wanted.floor):
                 self.found.rows.append(plan.repeat(name, wanted))
                 return
-        self.found.rows.append(plan.put(name, wanted, now_ns))
+        self.found.rows.append(plan.put_at(name, wanted, self._observed))
 
-    def _note_absent(self, rest: bytes, name: str, value: int, now_ns: int) -> None:
+    def _note_absent(self, rest: bytes, name: str, value: int) -> None:
         # A comparison may have listed what came and went since.
-        is_new = value & NEW and self._is_untouched(self._key, name, timestamp_text(now_ns - _SHORT_LIVED_NS))
+        since = timestamp_text(self._observed_ns - _SHORT_LIVED_NS)
+        is_new = value & NEW and self._is_untouched(self._key, name, since)
         if is_new or self._left_out.take(self._key, rest):
             self.found.short_lived += 1
         else:
-            self.found.rows.append(plan.delete(name, now_ns))
+            self.found.rows.append(plan.delete(name, self._observed_ns))

@@ -85,7 +85,7 @@ class Sender:
     sink: RecentSink
     clock: Clock
     identities: Identities
-    on_unhashed: Callable[[ContainerKey, str], None]
+    on_unhashed: Callable[[ContainerKey, Sequence[str]], None]
     on_trouble: Callable[[Exception], None]
 
     def __post_init__(self) -> None:
@@ -127,8 +127,8 @@ class Sender:
         again = looked.unseen if may_delete else [*looked.unseen, b""]
         self._ask_again(key, again)
         self._count(looked)
-        for name in looked.unhashed:
-            self.on_unhashed(key, name)
+        if looked.unhashed:
+            self.on_unhashed(key, looked.unhashed)
 
     def _is_of_policy(self, container: Container) -> bool:
         """Whether the container is not one of another storage policy, whose objects are elsewhere."""

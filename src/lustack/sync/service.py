@@ -324,10 +324,10 @@ class Daemon:
         if self.world.settings.hash_bytes_per_s:
             self.backlog.add(Unhashed(key, name))
 
-    def on_closed(self, key: ContainerKey, name: str) -> None:
-        """A file without an MD5 was written: it is hashed when it has been quiet for a while."""
+    def on_closed(self, key: ContainerKey, names: Sequence[str]) -> None:
+        """Files without an MD5 were written: they are hashed when they have been quiet for a while."""
         if self.world.settings.hash_bytes_per_s:
-            self.backlog.add(Unhashed(key, name), self.world.settings.settle_s + _MARGIN_S)
+            self.backlog.add_all(key, names, self.world.settings.settle_s + _MARGIN_S)
 
     def is_stopped(self) -> bool:
         """See `Watcher`."""

@@ -71,3 +71,10 @@ def test_who_waits_gets_what_comes():
         taken = executor.submit(backlog.take, 60.0)
         backlog.add(ITEMS[0], 0.05)
         assert taken.result() == ITEMS[0]
+
+
+def test_objects_of_one_container_can_be_added_together():
+    backlog = Backlog(limit_bytes=2 * (ITEM_BYTES + 1))
+    backlog.add_all(KEY, "aab")
+    backlog.add_all(KEY, "c")
+    assert [backlog.take(0.0), backlog.take(0.0), backlog.take(0.0)] == [Unhashed(KEY, "a"), Unhashed(KEY, "b"), None]

@@ -31,7 +31,7 @@ def engine(playground, trouble):
         sink,
         playground.clock,
         playground.notebook,
-        playground.notebook.on_unhashed,
+        lambda key, names: [playground.notebook.on_unhashed(key, each) for each in names],
         trouble.append,
     )
     found = Engine(parts)

@@ -11,10 +11,11 @@ from tests.listings import KEY, START_NS
 from lustack.mapping import layout
 from lustack.mapping.metadata import timestamp_text
 from lustack.sync import look as module
-from lustack.sync.device import open_device
+from lustack.sync.device import Device, open_device
 from lustack.sync.dirty import DIRECTORY, FILE, NEW
 from lustack.sync.exclusion import compile_globs
 from lustack.sync.look import LEFT_OUT_BYTES, LeftOut, look
+from lustack.sync.observe import Observer
 
 T0 = "1900000000.00000"
 
@@ -49,6 +50,33 @@ def test_files_get_rows_and_what_is_gone_gets_a_deletion(playground, see):
     assert looked.unhashed == ["a", "d/b", "d/e/c"]
     assert looked.unseen == []
     assert all(row.timestamp > timestamp_text(START_NS) for row in looked.rows)
+
+
+def test_some_names_share_a_timestamp_that_is_taken_before_the_first_of_them_is_looked_at(playground, see, monkeypatch):
+    names = [f"{number:03d}" for number in range(70)]
+    for name in names:
+        playground.write(name)
+    looked_at = []
+    real = Observer.look
+
+    def look_at(self, name, *arguments):
+        looked_at.append(timestamp_text(playground.timer()))
+        return real(self, name, *arguments)
+
+    monkeypatch.setattr(Observer, "look", look_at)
+    rows = see(*names).rows
+    assert len({row.timestamp for row in rows}) == 3
+    assert all(row.timestamp < at for row, at in zip(rows, looked_at, strict=True))
+    assert rows[63].timestamp > looked_at[31]
+
+
+def test_the_timestamp_of_deletions_is_taken_before_the_directory_is_looked_for(playground, see, monkeypatch):
+    shutil.rmtree(playground.container)
+    opened_at = []
+    monkeypatch.setattr(Device, "open_container", lambda *_: opened_at.append(timestamp_text(playground.timer())))
+    (row,) = see("x").rows
+    assert row.is_deleted
+    assert row.timestamp < opened_at[0]
 
 
 def test_what_came_and_went_unseen_needs_no_row(see):
