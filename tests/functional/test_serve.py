@@ -24,7 +24,7 @@ import pytest
 import swiftclient
 
 SERVE = (sys.executable, "-P", "-m", "lustack.cli.main", "serve")
-READY_LIMIT_S = 180
+READY_LIMIT_S = 240
 STOP_LIMIT_S = 120
 KEYS = ["auth_url", "storage_url", "user", "key", "s3_endpoint", "s3_access_key", "s3_secret_key"]
 

@@ -206,22 +206,20 @@ class TemporaryFile:
         if sync is Sync.ALWAYS:
             sync_rename(self.dirfd, self.fd, on_lustre=self.on_lustre)
 
-    def move(self, source: bytes, dirfd: int, target: bytes, sync: Sync = Sync.ALWAYS) -> None:
-        """Give the published file another name, in place of what has it now.
+    def move(self, source: bytes, target: bytes, sync: Sync = Sync.ALWAYS) -> None:
+        """Give the published file another name in its directory, in place of what has it now.
 
         Args:
-            source: the name that it has, in its directory.
-            dirfd: a readable (not O_PATH) descriptor of the other directory.
-            target: the name in that.
+            source: the name that it has.
+            target: the name that it gets.
             sync: how durably.
 
         Raises:
             OSError: of fsync(2) and rename(2).
         """
-        os.rename(source, target, src_dir_fd=self.dirfd, dst_dir_fd=dirfd)
+        os.rename(source, target, src_dir_fd=self.dirfd, dst_dir_fd=self.dirfd)
         if sync is Sync.ALWAYS:
-            sync_rename(dirfd, self.fd, on_lustre=self.on_lustre)
-            sync_directory(self.dirfd)
+            sync_rename(self.dirfd, self.fd, on_lustre=self.on_lustre)
 
     def discard(self) -> None:
         """Remove the temporary name; it is fine if somebody did so before."""

@@ -5,11 +5,12 @@ A name has several places (see `placement`), and one that is hidden by a better 
 wrote before and something hides must be gone when the new object shows, and must not go before that one is on disk.
 
     a job's file shows, an older object is hidden      what shows when the job's file goes: the older one
-    the new one, at the hidden place                   the older one, or the new one
-    the same, and nothing else is hidden               the new one
-    the new one shows: renamed, over the job's file    nothing
+    besides, the new one is at the twin's place        the older one
+    nothing else is hidden                             the new one
+    it shows: renamed, over the job's file             nothing
 
-Rule 1: one rename makes the new object show and its hidden place empty.
+Rule 1: one rename makes the new object show and its hidden place empty. Both are in one directory: where directories
+    have projects of their own (quotas) a rename from one to the other fails.
 Rule 2: bytes of jobs in a hidden place stay: they are somebody's file.
 """
 
@@ -18,12 +19,12 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lustack.mapping import names
 from lustack.mapping.view import Origin
-from lustack.posix.tree import open_beneath
-from lustack.swift.placement import find_hidden, is_free, plain_place
+from lustack.swift.placement import find_hidden, is_free
 from lustack.swift.removal import remove_place
 
 if TYPE_CHECKING:
@@ -75,14 +76,15 @@ def first_place(home: Home, key: Key, place: Place, older: Iterable[Found]) -> P
         older: what must not show again.
 
     Returns:
-        A place of a file; that where it goes in the end if nothing is hidden, or if nothing is free.
+        A place in the same directory; that where it goes in the end if nothing is hidden, or if nothing is free: a
+        kill may then leave something.
     """
     places = [found.place for found in older]
-    files = [each for each in places if not each.is_marker]
-    twin = plain_place(place.directory + b"/" + names.steps(key.name)[-1].twin)
-    if files or not places:
-        return files[0] if files else place
-    return twin if is_free(home, twin) else place
+    last = names.steps(key.name)[-1]
+    if not places or b"/" in last.plain + last.twin:
+        return place
+    twin = replace(place, entry=last.twin)
+    return twin if twin in places or is_free(home, twin) else place
 
 
 def remove_others(home: Home, older: Iterable[Found], kept: Place) -> None:
@@ -94,18 +96,17 @@ def remove_others(home: Home, older: Iterable[Found], kept: Place) -> None:
                 remove_place(home, found)
 
 
-def move_up(home: Home, temporary: TemporaryFile, first: Place, place: Place, sync: Sync) -> Place:
+def move_up(temporary: TemporaryFile, first: Place, place: Place, sync: Sync) -> Place:
     """Makes the new object show.
 
     Args:
-        home: of its container.
         temporary: the new object.
         first: where it is.
-        place: where it goes.
+        place: where it goes, in the same directory.
         sync: how durably.
 
     Returns:
-        Where it is then: where it was, if a job has put a directory into its place, or removed the one that held it.
+        Where it is then: where it was, if a job has put a directory into its place.
 
     Raises:
         OSError: the file system fails.
@@ -113,11 +114,7 @@ def move_up(home: Home, temporary: TemporaryFile, first: Place, place: Place, sy
     if place == first:
         return place
     try:
-        directory_fd = open_beneath(home.fd, place.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            temporary.move(first.entry, directory_fd, place.entry, sync)
-        finally:
-            os.close(directory_fd)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        temporary.move(first.entry, place.entry, sync)
+    except (FileNotFoundError, IsADirectoryError):
         return first
     return place

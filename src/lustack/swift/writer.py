@@ -320,7 +320,7 @@ class PosixDiskFileWriter:
         self._note_twin(home, first)
         temporary.publish(first.entry, self._disk_file.sync, self._check_wanted)
         succession.remove_others(home, older, first)
-        place = succession.move_up(home, temporary, first, place, self._disk_file.sync)
+        place = succession.move_up(temporary, first, place, self._disk_file.sync)
         if self._upload_size > self._disk_file.manager.keep_cache_size:
             drop_buffer_cache(temporary.fd, 0, self._upload_size)
         for identifier in old_sidecars:

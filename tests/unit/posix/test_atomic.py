@@ -88,7 +88,7 @@ class TestTemporaryFile:
         with TemporaryFile.create(folder) as temporary:
             os.write(temporary.fd, b"content")
             temporary.publish(b"first", sync)
-            temporary.move(b"first", folder, b"target", sync)
+            temporary.move(b"first", b"target", sync)
         assert listing(folder) == [b"target"]
         assert read(folder, b"target") == b"content"
 

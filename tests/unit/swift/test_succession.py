@@ -73,15 +73,21 @@ def test_what_a_job_removed_meanwhile_is_gone(files, home):
     assert [each.place for each in find_hidden(home, KEY, plain_place(below(files, "d/%")))] == []
 
 
-@pytest.mark.parametrize("entry", ["gone/x", "d/%/x", "d"])
-def test_what_cannot_move_up_stays_where_it_is_and_is_found(files, home, entry):
+def test_a_name_that_is_too_long_for_one_entry_goes_where_it_goes_at_once(files, home):
+    place = plain_place(below(files, "d/%"))
+    with hidden(home) as found:
+        assert succession.first_place(home, Key("a", "c", "n" * 300), place, found) == place
+
+
+def test_what_cannot_move_up_stays_where_it_is(files, home):
     first = plain_place(below(files, "first"))
     directory_fd = os.open(files.directory, os.O_RDONLY)
     try:
         with TemporaryFile.create(directory_fd) as temporary:
             temporary.publish(b"first")
-            place = plain_place(below(files, entry))
-            assert succession.move_up(home, temporary, first, place, Sync.ALWAYS) == first
+            for entry in ("d", "first"):
+                place = plain_place(below(files, entry))
+                assert succession.move_up(temporary, first, place, Sync.ALWAYS) == first
     finally:
         os.close(directory_fd)
     assert (files.directory / "first").exists()
