@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -21,7 +22,7 @@ from lustack.posix.kernel import LUSTRE_SUPER_MAGIC
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.sources import changelogs
 from lustack.sync.sources.changelog_window import Memory
-from lustack.sync.sources.fanotify import FanotifySource
+from lustack.sync.sources.fanotify import DIRECTORIES, DIRECTORY_BYTES, FanotifySource
 from lustack.sync.sources.inotify import InotifySource
 from lustack.sync.sources.protocol import Source, SourceUnavailableError
 from lustack.sync.sources.roots import Root
@@ -70,8 +71,8 @@ class Choice:
     why: str
 
 
-def _make_fanotify(task: Task) -> Source:
-    source = FanotifySource(f"fanotify:{task.name}", task.roots, is_local=task.is_local)
+def _make_fanotify(task: Task, directories: int = DIRECTORIES) -> Source:
+    source = FanotifySource(f"fanotify:{task.name}", task.roots, is_local=task.is_local, directories=directories)
     source.open(None)
     source.close()
     return source
@@ -90,6 +91,7 @@ KINDS: Final[Mapping[str, Make]] = MappingProxyType({"fanotify": _make_fanotify,
 """Those of any file system, in the order in which `auto` tries them."""
 
 CHANGELOG: Final = "changelog"
+_LEAST_DIRECTORIES: Final = 1000
 _LUSTRE: Final = filesystems.SHARED[LUSTRE_SUPER_MAGIC]
 
 
@@ -98,13 +100,17 @@ def all_kinds(users: Mapping[str, str], memory: Callable[[], Memory] = Memory) -
 
     Args:
         users: our registered user of each MDT, by the name of the MDT.
-        memory: makes what a source on Lustre remembers of identities.
+        memory: makes what a source on Lustre remembers of identities; what its limit is counts for others too.
     """
 
     def make_changelog(task: Task) -> Source:
         return changelogs.connect(task.name, users, task.roots, memory)
 
-    return MappingProxyType({CHANGELOG: make_changelog, **KINDS})
+    # Fewer would be forgotten before they are of use.
+    directories = min(DIRECTORIES, max(_LEAST_DIRECTORIES, memory().limit_bytes // DIRECTORY_BYTES))
+    return MappingProxyType(
+        {CHANGELOG: make_changelog, **KINDS, "fanotify": partial(_make_fanotify, directories=directories)}
+    )
 
 
 def choose(

@@ -29,7 +29,9 @@ GATHER_S: Final = 0.01
 _READ_BYTES: Final = 256 * 1024
 # More than the largest event takes: the kernel returns less than the buffer holds when the next one does not fit.
 _EVENT_BYTES: Final = 4096
-_DIRECTORIES: Final = 100_000
+DIRECTORIES: Final = 100_000
+DIRECTORY_BYTES: Final = 400
+"""What one that is remembered takes."""
 _FILESYSTEM_ID_BYTES: Final = 8
 
 
@@ -107,12 +109,12 @@ class LinuxKernel:
 class _Watching:
     """See `polled.Watching`."""
 
-    def __init__(self, kernel: Kernel, roots: Sequence[Root]) -> None:
+    def __init__(self, kernel: Kernel, roots: Sequence[Root], directories: int) -> None:
         self._kernel = kernel
         self._keys: dict[str, bytes] = {}
         self._filesystems: set[bytes] = set()
         self._mounts: dict[bytes, str] = {}
-        self._directories = Directories({}, self._locate, _DIRECTORIES)
+        self._directories = Directories({}, self._locate, directories)
         self._translator = Translator(self._directories)
         self.fd = kernel.start()
         try:
@@ -206,6 +208,7 @@ class FanotifySource(PolledSource):
         is_local: bool,
         gather_s: float = GATHER_S,
         kernel: Kernel | None = None,
+        directories: int = DIRECTORIES,
     ) -> None:
         """Opens nothing yet.
 
@@ -215,7 +218,8 @@ class FanotifySource(PolledSource):
             is_local: no other host can change the file system of the device.
             gather_s: how long to wait for more when something happened.
             kernel: None: the real one.
+            directories: that are remembered; the kernel is asked for others.
         """
         guarantees = Guarantees(complete=False, across_hosts=is_local, ordered=False, latency_s=2 * gather_s)
         asked = kernel or LinuxKernel()
-        super().__init__(name, guarantees, gather_s, roots, lambda wanted: _Watching(asked, wanted))
+        super().__init__(name, guarantees, gather_s, roots, lambda wanted: _Watching(asked, wanted, directories))

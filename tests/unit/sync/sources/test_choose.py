@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import os
 import resource
+from functools import partial
 
 import pytest
 
 from lustack.errors import ConfigurationError
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.sources import choose
+from lustack.sync.sources.changelog_window import Memory
 from lustack.sync.sources.fake import FakeSource
 from lustack.sync.sources.protocol import Guarantees, SourceUnavailableError
 from lustack.sync.sources.roots import Root
@@ -93,6 +95,12 @@ def test_a_changelog_is_tried_first_and_only_where_files_are_on_lustre():
     assert choose.choose("auto", "d1", ROOTS, kinds=kinds, shared=on()).why.endswith("by second")
     found = choose.choose("auto", "d1", ROOTS, kinds=kinds, shared=on(root="Lustre"))
     assert found.why.endswith("; it is not allowed here")
+
+
+def test_with_less_memory_fewer_directories_are_remembered_elsewhere_too():
+    kinds = [choose.all_kinds({}, partial(Memory, limit_bytes)) for limit_bytes in (1, 10**6, 10**9)]
+    assert [each["fanotify"].keywords["directories"] for each in kinds] == [1000, 2500, 100_000]
+    assert list(choose.all_kinds({})) == ["changelog", *choose.KINDS]
 
 
 def test_a_changelog_needs_lustre():

@@ -176,6 +176,24 @@ def test_an_export_whose_file_system_cannot_be_watched_is_said(kernel):
     source.close()
 
 
+@pytest.mark.parametrize(("directories", "expected"), [(100, b"d0/again"), (2, b"elsewhere/again")])
+def test_a_directory_that_was_forgotten_is_asked_for_again(kernel, directories, expected):
+    source = FanotifySource(
+        "fanotify", [Root("/root")], is_local=True, gather_s=0, kernel=kernel, directories=directories
+    )
+    source.open(None)
+    try:
+        for number in range(5):
+            kernel.places[f"dir{number}"] = ("root", b"d%d" % number)
+            kernel.happen(entry_event(CREATE, f"dir{number}", b"name"))
+            assert [each.path for each in source.read(LIMIT_S).events] == [b"d%d/name" % number]
+        kernel.places["dir0"] = ("root", b"elsewhere")
+        kernel.happen(entry_event(CREATE, "dir0", b"again"))
+        assert [each.path for each in source.read(LIMIT_S).events] == [expected]
+    finally:
+        source.close()
+
+
 def test_a_directory_through_which_others_are_asked_for_that_is_gone_is_a_loss(source, kernel):
     kernel.happen(entry_event(CREATE, "somewhere", b"name"))
     kernel.trouble = OSError(errno.ESTALE, "gone", "/root")
