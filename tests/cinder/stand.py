@@ -224,7 +224,9 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def write_configuration(stand: Stand, transport: str, images: str, backends: dict[str, str]) -> None:
+def write_configuration(
+    stand: Stand, transport: str, images: str, backends: dict[str, str], *, with_stock: bool = True
+) -> None:
     """Write what the services read.
 
     Args:
@@ -232,11 +234,12 @@ def write_configuration(stand: Stand, transport: str, images: str, backends: dic
         transport: URL of the broker.
         images: URL of Glance.
         backends: for each back end more lines of its section.
+        with_stock: the stock NFS driver is a further back end.
     """
     shipped = Path(sys.prefix) / "etc/cinder"
     for name in ("api-paste.ini", "resource_filters.json"):
         shutil.copy(shipped / name, stand.etc / name)
-    names = [*backends, "nfs"]
+    names = [*backends, "nfs"] if with_stock else [*backends]
     words = {"state": stand.state, "etc": stand.etc, "port": stand.port, "project": PROJECT, "server": SERVER}
     text = CONF.format(transport=transport, backends=",".join(names), glance=images, **words)
     for name, more in backends.items():

@@ -33,7 +33,7 @@ class Cloud:
         self.connection = catalogue.connect(stand.site, "demo")
         self.volumes = self.connection.block_storage
         self.servers = self.connection.compute
-        wait_for(lambda: len(list(self.volumes.backend_pools())) > len(BACKENDS), "Cinder knows its pools")
+        wait_for(lambda: len(list(self.volumes.backend_pools())) == len(BACKENDS), "Cinder knows its pools")
         for name in BACKENDS:
             self.make_type(name, volume_backend_name=name)
         self.flavor = self.servers.find_flavor(FLAVOR) or self.servers.create_flavor(

@@ -128,7 +128,9 @@ def _write_cinder(stand: Stand) -> None:
     for directory in ("conversion", "lock", "coordination"):
         (stand.cinder.state / directory).mkdir(parents=True)
     volumes.make_programs(stand.cinder)
-    volumes.write_configuration(stand.cinder, stand.site.transport, stand.site.url("glance"), BACKENDS)
+    images = stand.site.url("glance")
+    # A type that names no back end is to be one of ours.
+    volumes.write_configuration(stand.cinder, stand.site.transport, images, BACKENDS, with_stock=False)
     settings.write(stand.site.etc / "cinder.conf", settings.cinder(stand.site))
 
 

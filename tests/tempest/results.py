@@ -70,6 +70,10 @@ class Run:
     results: Sequence[Result]
     seconds: float
 
+    def without(self, names: re.Pattern[str]) -> Run:
+        """The run without the results whose names have this in them."""
+        return Run([result for result in self.results if not names.search(result.name)], self.seconds)
+
 
 @dataclass(frozen=True)
 class Suite:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.tempest.results import FAILED, PASSED, SKIPPED, Result, Run, Suite, merge, render
 
 CLASS = "tempest.api.volume.test_backup.Backups"
@@ -76,3 +78,8 @@ def test_a_class_that_was_skipped_is_no_longer_when_its_tests_have_run():
 def test_a_class_that_could_not_be_begun_is_named_when_its_tests_have_run():
     failed = Result(f"setUpClass ({CLASS})", FAILED, reason="no quota")
     assert make_suite([failed], [Result(BACKUPS, PASSED)]).mended == [failed]
+
+
+def test_what_is_not_run_any_more_is_not_counted():
+    run = Run([Result(BACKUPS, FAILED), Result(f"{CLASS}.test_other", PASSED)], 30.0)
+    assert run.without(re.compile("test_make")).results == [Result(f"{CLASS}.test_other", PASSED)]
