@@ -16,6 +16,8 @@ from lustack.swift.device import Home
 from lustack.swift.placement import Found, Key, Place, find, find_hidden, note_twins, plain_place
 
 KEY = Key("a", "c", "d/")
+# More than an attribute holds, on most file systems: in a sidecar.
+MANY = {f"X_Object_Meta_{number}": "m" * 4000 for number in range(20)}
 
 
 @pytest.fixture
@@ -95,10 +97,29 @@ def test_what_cannot_move_up_stays_where_it_is(files, home):
 
 def test_an_object_that_a_job_hid_goes_with_the_put_and_with_its_sidecars(files):
     files.put("a", b"in the way", 1)
-    files.put("a/b", b"old", 2, **{f"X_Object_Meta_{number}": "m" * 4000 for number in range(20)})
+    files.put("a/b", b"old", 2, **MANY)
     os.unlink(files.directory / "a")
     files.write("a/b", b"job")
     files.put("a/b", b"new", 4)
     assert files.tree() == ["a/", "a/b"]
     assert files.sidecars() == []
     assert files.get("a/b") == b"new"
+
+
+def test_an_object_at_its_own_twins_place_is_overwritten_there(files):
+    files.put("a/b", b"in the way", 1)
+    files.put("a", b"old", 2, **MANY)
+    files.delete("a/b", 3)
+    (files.directory / "a").rename(files.directory / "a%file")
+    files.write("a", b"job")
+    files.put("a", b"new", 4)
+    assert files.tree() == ["a"]
+    assert files.sidecars() == []
+    assert files.get("a") == b"new"
+
+
+def test_a_delete_removes_what_is_hidden_too(files):
+    files.put("d/", b"", 1)
+    files.write("d/%", b"job")
+    files.delete("d/", 2)
+    assert files.tree() == []
