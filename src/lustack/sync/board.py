@@ -143,7 +143,7 @@ class Board:
     def is_busy(self) -> bool:
         """Whether names are to be looked at, or are on their way."""
         with self._lock:
-            return self.dirty.count()[0] > 0
+            return self.dirty.is_busy()
 
     def next_batch(self) -> tuple[Container, Batch] | None:
         """A container and names of it to look at; waits for them. None: it is time to stop."""

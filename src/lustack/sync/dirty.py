@@ -341,6 +341,10 @@ class Dirty:
         """Whether it is time to `relieve` the memory."""
         return self.size_bytes() > self.limit_bytes
 
+    def is_busy(self) -> bool:
+        """Whether names are to be looked at, or fly."""
+        return any(each.names or each.due or each.flying for each in self._active)
+
     def count(self) -> tuple[int, int]:
         """How many names are to be looked at, and how many are held."""
         dirty = sum(len(each.names) + len(each.due) + len(each.flying) for each in self._active)
