@@ -32,6 +32,10 @@ OBJECTS = (
 FILES = tuple(name.encode() for name in ("a", "a/b", "a/b/c", "b/d", "b/new", "d", "d/e", "d/h", "e", ".x", "50%.txt"))
 SIZES = (1, 1, 100, 100, 5000, 70_000, 300_000, 3 << 20)
 SERVER_IS_DOWN = 503
+# What stock Swift says to a PUT while other servers are down. 404: the container cannot be asked, or what is to be
+# copied. Source: swift/proxy/controllers/obj.py PUT, container_info; swift/common/middleware/copy.py. 400: parts of a
+# manifest cannot be seen. Source: swift/common/middleware/slo.py handle_multipart_put, problem_segments.
+NO_CONTAINER, BAD_PARTS = 404, 400
 DOWN_S = 45.0
 NOBODY_S = 0.2
 HISTORY = 4000
@@ -74,6 +78,15 @@ class World:
         is_down = time.monotonic() - self.last_kill_s < DOWN_S
         if answer.status >= 500 and not (answer.status == SERVER_IS_DOWN and is_down):
             self.failures.add(f"{what}: {answer.status} {answer.body[:200]!r}")
+        if what.startswith("PUT") and not is_explained(answer, is_down=is_down):
+            self.failures.add(f"{what}: {answer.status} {answer.body[:200]!r}")
+
+
+def is_explained(answer: Answer, *, is_down: bool) -> bool:
+    """Whether a PUT of these tests, of which none is wrong, may be told so."""
+    if answer.status == BAD_PARTS:
+        return is_down and f"/{FIXED}/part%20".encode() in answer.body
+    return is_down or answer.status != NO_CONTAINER
 
 
 @dataclass
