@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-PASSED, SKIPPED, FAILED = "passed", "skipped", "failed"
+PASSED, SKIPPED, FAILED, NOT_RUN = OUTCOMES = "passed", "skipped", "failed", "not run"
 # How testtools calls them.
 _OUTCOMES = {"success": PASSED, "skip": SKIPPED, "xfail": PASSED}
 _TAGS = re.compile(r"\[[^]]*\]")
@@ -27,7 +27,7 @@ class Result:
 
     Attributes:
         name: dotted; `setUpClass (CLASS)` for a class.
-        outcome: passed, skipped or failed.
+        outcome: passed, skipped, failed, or not run.
         reason: why it was skipped, or what was wrong.
     """
 
@@ -119,10 +119,16 @@ def parse(stream: bytes) -> Run:
     return Run(found, (max(times) - min(times)).total_seconds() if times else 0.0)
 
 
-def merge(title: str, regex: str, runs: Iterable[Run]) -> Suite:
+def merge(title: str, regex: str, names: Iterable[str], runs: Iterable[Run]) -> Suite:
     """One suite of several runs, the earliest first.
 
     What a run says about a class as a whole (skipped, or it could not be begun) holds until its tests are run.
+
+    Args:
+        title: of the suite.
+        regex: of it.
+        names: of all tests that it has.
+        runs: what they gave.
     """
     last: dict[str, Result] = {}
     mended: list[Result] = []
@@ -136,6 +142,9 @@ def merge(title: str, regex: str, runs: Iterable[Run]) -> Suite:
         for old in gone:
             del last[old.name]
         last |= {result.name: result for result in run.results}
+    classes = {result.of for result in last.values() if result.is_class}
+    wanting = [Result(name, NOT_RUN) for name in names if name not in last]
+    last |= {result.name: result for result in wanting if result.of not in classes}
     return Suite(title, regex, sorted(last.values(), key=lambda each: each.name), seconds, mended)
 
 
@@ -148,11 +157,11 @@ def render(suites: Sequence[Suite], facts: Sequence[str]) -> str:
     """
     lines = ["# Tempest", "", "Made by `make tempest`; do not edit.", "", *(f"- {fact}" for fact in facts), ""]
     lines += _table(
-        ("suite", PASSED, SKIPPED, FAILED, "run again", "seconds"),
+        ("suite", *OUTCOMES, "run again", "seconds"),
         [
             (
                 f"`{each.title}`",
-                *(len(each.having(outcome)) for outcome in (PASSED, SKIPPED, FAILED)),
+                *(len(each.having(outcome)) for outcome in OUTCOMES),
                 len(each.mended),
                 f"{each.seconds:.0f}",
             )
@@ -176,10 +185,9 @@ def _render_modules(suite: Suite) -> list[str]:
     for result in suite.results:
         counts.setdefault(result.module, Counter())[result.outcome] += 1
     rows = [
-        (f"`{module}`", *(count[outcome] or "" for outcome in (PASSED, SKIPPED, FAILED)))
-        for module, count in sorted(counts.items())
+        (f"`{module}`", *(count[outcome] or "" for outcome in OUTCOMES)) for module, count in sorted(counts.items())
     ]
-    return _table(("module", PASSED, SKIPPED, FAILED), rows)
+    return _table(("module", *OUTCOMES), rows)
 
 
 def _render_reasons(results: Iterable[Result]) -> list[str]:

@@ -36,6 +36,7 @@ from tests.openstack import stand as openstack_stand  # noqa: E402
 from tests.tempest import results  # noqa: E402
 
 PROGRAMS = Path(sys.executable).parent
+ENVIRONMENT = os.environ | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore"}
 SUITES = {
     "volume": ("tempest.api.volume", r"^tempest\.api\.volume\.(?!admin\.)"),
     "admin": ("tempest.api.volume.admin", r"^tempest\.api\.volume\.admin\."),
@@ -145,21 +146,31 @@ def prepare(stand: openstack_stand.Stand, work: Path) -> None:
         parser.write(file)
 
 
-def run(name: str, only: str, work: Path) -> bytes:
-    """Run a suite in a workspace, or the part of it that a regular expression finds; returns its subunit stream."""
+def select(name: str, only: str = "") -> list[str | Path]:
+    """The command that runs a suite, or the part of it that a regular expression finds."""
     regex = f"^(?=.*(?:{only})){SUITES[name][1]}"
-    command = [PROGRAMS / "tempest", "run", "--regex", regex, "--concurrency", str(CONCURRENCY)]
-    command += ["--exclude-regex", "|".join(EXCLUDED)]
-    environment = os.environ | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore"}
+    return [PROGRAMS / "tempest", "run", "--regex", regex, "--exclude-regex", "|".join(EXCLUDED)]
+
+
+def list_tests(name: str, work: Path) -> str:
+    """The names of all tests of a suite, one a line."""
+    command = [*select(name), "--list-tests"]
+    lines = subprocess.run(command, cwd=work, env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout
+    return "".join(f"{line}\n" for line in lines.splitlines() if re.search(SUITES[name][1], line))
+
+
+def run(name: str, only: str, work: Path) -> bytes:
+    """Run a suite in a workspace, or a part of it; returns its subunit stream."""
+    command = [*select(name, only), "--concurrency", str(CONCURRENCY)]
     # In a session of its own, so that its workers end with it.
-    process = subprocess.Popen(command, cwd=work, env=environment, start_new_session=True)
+    process = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, start_new_session=True)
     try:
         process.wait()
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     last = [PROGRAMS / "stestr", "last", "--subunit"]
-    return subprocess.run(last, cwd=work, env=environment, check=False, capture_output=True).stdout
+    return subprocess.run(last, cwd=work, env=ENVIRONMENT, check=False, capture_output=True).stdout
 
 
 def read(kept: Path) -> list[results.Suite]:
@@ -171,7 +182,8 @@ def read(kept: Path) -> list[results.Suite]:
         streams = sorted(kept.glob(f"*-{name}.subunit"))
         if streams:
             runs = [results.parse(path.read_bytes()).without(gone) for path in streams]
-            suites.append(results.merge(title, regex, runs))
+            names = (kept / f"{name}.names").read_text().splitlines()
+            suites.append(results.merge(title, regex, names, runs))
     return suites
 
 
@@ -221,6 +233,7 @@ def main() -> int:
         work, kept = Path(place) / "tempest", options.keep or Path(place)
         prepare(stand, work)
         for name in options.suites or SUITES:
+            (kept / f"{name}.names").write_text(list_tests(name, work))
             number = len(list(kept.glob("*.subunit")))
             (kept / f"{number:03}-{name}.subunit").write_bytes(run(name, options.only, work))
             suites = read(kept)
@@ -235,7 +248,8 @@ def report(suites: list[results.Suite], page: Path) -> int:
             print(f"== FAILED: {result.name}\n{result.reason}")
     failed = sum(len(suite.having(results.FAILED)) for suite in suites)
     ran = sum(len(suite.having(results.PASSED)) for suite in suites)
-    print(f"{ran} passed, {failed} failed; written: {page}")
+    left = sum(len(suite.having(results.NOT_RUN)) for suite in suites)
+    print(f"{ran} passed, {failed} failed, {left} not run; written: {page}")
     return 0 if ran and not failed else 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from tests.tempest.results import FAILED, PASSED, SKIPPED, Result, Run, Suite, merge, render
+from tests.tempest.results import FAILED, NOT_RUN, PASSED, SKIPPED, Result, Run, Suite, merge, render
 
 CLASS = "tempest.api.volume.test_backup.Backups"
 BACKUPS = "tempest.api.volume.test_backup.Backups.test_make[id-1,smoke]"
@@ -17,20 +17,20 @@ def make_page(*results):
 
 def test_each_outcome_is_counted_by_suite_and_by_module():
     page = make_page(Result(BACKUPS, PASSED), Result("tempest.api.volume.test_types.Types.test_list", PASSED))
-    assert "| `volume` | 2 | 0 | 0 | 0 | 61 |" in page
-    assert "| `tempest.api.volume.test_backup` | 1 |  |  |" in page
+    assert "| `volume` | 2 | 0 | 0 | 0 | 0 | 61 |" in page
+    assert "| `tempest.api.volume.test_backup` | 1 |  |  |  |" in page
     assert "- Versions: some." in page
 
 
 def test_a_test_that_was_skipped_is_listed_with_its_reason():
     page = make_page(Result(BACKUPS, SKIPPED, reason="no backups | here"))
-    assert "| `volume` | 0 | 1 | 0 | 0 | 61 |" in page
+    assert "| `volume` | 0 | 1 | 0 | 0 | 0 | 61 |" in page
     assert "| no backups \\| here | `Backups.test_make` |" in page
 
 
 def test_a_class_that_was_skipped_counts_as_one_in_its_module():
     page = make_page(Result("setUpClass (tempest.api.volume.test_backup.Backups)", SKIPPED, reason="no backups"))
-    assert "| `tempest.api.volume.test_backup` |  | 1 |  |" in page
+    assert "| `tempest.api.volume.test_backup` |  | 1 |  |  |" in page
     assert "| no backups | `Backups (all)` |" in page
 
 
@@ -45,13 +45,13 @@ def test_a_reason_that_nobody_gave_is_said_to_be_missing():
 
 
 def make_suite(*runs):
-    return merge("volume", "^volume", [Run(results, 30.0) for results in runs])
+    return merge("volume", "^volume", [BACKUPS], [Run(results, 30.0) for results in runs])
 
 
 def test_the_last_result_of_a_test_counts_and_the_page_says_how_it_failed_before():
     suite = make_suite([Result(BACKUPS, FAILED, reason="Timeout: too slow")], [Result(BACKUPS, PASSED)])
     page = render([suite], [])
-    assert "| `volume` | 1 | 0 | 0 | 1 | 60 |" in page
+    assert "| `volume` | 1 | 0 | 0 | 0 | 1 | 60 |" in page
     assert "### Failed" not in page
     assert "### Run again, and what was wrong before" in page
     assert "| Timeout: too slow | `Backups.test_make` |" in page
@@ -83,3 +83,10 @@ def test_a_class_that_could_not_be_begun_is_named_when_its_tests_have_run():
 def test_what_is_not_run_any_more_is_not_counted():
     run = Run([Result(BACKUPS, FAILED), Result(f"{CLASS}.test_other", PASSED)], 30.0)
     assert run.without(re.compile("test_make")).results == [Result(f"{CLASS}.test_other", PASSED)]
+
+
+def test_a_test_that_no_run_came_to_is_counted_unless_its_class_was_skipped():
+    suite = make_suite([Result(f"{CLASS}.test_other", PASSED)])
+    assert suite.having(NOT_RUN) == [Result(BACKUPS, NOT_RUN)]
+    assert "| `volume` | 1 | 0 | 0 | 1 | 0 | 30 |" in render([suite], [])
+    assert make_suite([Result(f"setUpClass ({CLASS})", SKIPPED)]).having(NOT_RUN) == []
