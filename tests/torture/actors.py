@@ -32,9 +32,10 @@ OBJECTS = (
 FILES = tuple(name.encode() for name in ("a", "a/b", "a/b/c", "b/d", "b/new", "d", "d/e", "d/h", "e", ".x", "50%.txt"))
 SIZES = (1, 1, 100, 100, 5000, 70_000, 300_000, 3 << 20)
 SERVER_IS_DOWN = 503
-# What stock Swift says to a PUT while other servers are down. 404: the container cannot be asked, or what is to be
-# copied. Source: swift/proxy/controllers/obj.py PUT, container_info; swift/common/middleware/copy.py. 400: parts of a
-# manifest cannot be seen. Source: swift/common/middleware/slo.py handle_multipart_put, problem_segments.
+# What stock Swift says to a PUT while other servers are down. 404: memcached was killed, and the account's or the
+# container's server is not back yet to say that there is a container; or what is to be copied is not found. Source:
+# swift/proxy/controllers/obj.py PUT, base.py get_container_info, common/middleware/copy.py. 400: parts of a manifest
+# cannot be seen. Source: swift/common/middleware/slo.py handle_multipart_put, problem_segments.
 NO_CONTAINER, BAD_PARTS = 404, 400
 DOWN_S = 45.0
 NOBODY_S = 0.2
