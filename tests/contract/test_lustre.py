@@ -224,7 +224,7 @@ class LustreContract:
         end = self.end(ground, mdt)
         log = ground.lustre.open_changelog(mdt, end + 1, follow=True)
         self.fill(ground)
-        until_s, raw = time.monotonic() + max(1.0, ground.patience_s), b""
+        until_s, raw = time.monotonic() + 60, b""
         while not raw and time.monotonic() < until_s:
             raw = log.read(1.0) or b""
         log.close()
