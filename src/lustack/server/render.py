@@ -127,7 +127,10 @@ def _cache(host: Host, assigned: Assigned) -> Mapping[str, str]:
         # Two connections for all requests of a process are the default. With 500 clients some waited too long for one,
         # and were told that they were not logged in (measured: `make soak`).
         "memcache_max_connections": "100",
+        # Waiting for one, and for a new one: 0.3 s is the default, and with 500 clients at once the proxy itself takes
+        # longer to come back to it (measured: `make soak`).
         "pool_timeout": "10",
+        "connect_timeout": "10",
         # Who gets no answer within two seconds (the default) counts as not logged in: on a machine with too much to do
         # the proxy itself may be that late (measured: `make soak` beside other work).
         "io_timeout": "20",
