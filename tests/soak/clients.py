@@ -18,7 +18,7 @@ from typing import Self
 SMALL_BYTES, LONG_BYTES = 1024, 4 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
 PAUSE_S = 0.05
-PATIENCE_S = 120
+PATIENCE_S = 300
 
 
 class WrongAnswerError(Exception):
