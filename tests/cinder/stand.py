@@ -261,7 +261,7 @@ def make_programs(stand: Stand) -> None:
     for name in ("mount.lustre", "mount.nfs"):
         write_program(programs / name, "#!/bin/sh\nexit 0\n")
     # The tests are root already, so the helpers that would make them root just go on.
-    helper = '#!/bin/bash\ncase "$1" in cinder-rootwrap | nova-rootwrap) shift 2 ;; esac\nexec "$@"\n'
+    helper = '#!/bin/bash\ncase "$1" in cinder-rootwrap | nova-rootwrap | glance-rootwrap) shift 2 ;; esac\nexec "$@"\n'
     write_program(programs / "sudo", helper)
     # Stripes and projects need a real Lustre; here it is seen what was asked for.
     write_program(programs / "lfs", f'#!/bin/sh\necho "$@" >>{stand.root}/lfs.log\nfor last; do :; done\n: >>"$last"\n')

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.openstack import database
-from tests.openstack.crew import PROGRAMS
 
 PASSWORD = "secret"
 REGION = "RegionOne"
@@ -113,14 +112,36 @@ def glance(site: Site) -> Sections:
         return {"filesystem_store_datadir": site.state / "glance" / name}
 
     return {
-        "DEFAULT": {"enabled_backends": "files:file", "show_multiple_locations": "true"},
+        "DEFAULT": {"enabled_backends": "files:file, volumes:cinder", "show_multiple_locations": "true"},
         "database": {"connection": site.database("glance")},
-        "paste_deploy": {"flavor": "keystone", "config_file": PROGRAMS.parent / "etc/glance/glance-api-paste.ini"},
+        "paste_deploy": {"flavor": "keystone", "config_file": site.etc / "glance/glance-api-paste.ini"},
         "glance_store": {"default_backend": "files"},
         "files": store("images"),
+        # No type is named, which Glance would look up before there are any; Cinder's default is for raw volumes.
+        "volumes": {
+            "cinder_catalog_info": "block-storage::publicURL",
+            "cinder_store_auth_address": f"{site.url('keystone')}/v3",
+            "cinder_store_user_name": "glance",
+            "cinder_store_password": PASSWORD,
+            "cinder_store_project_name": "service",
+            "cinder_do_extend_attached": "true",
+        },
         "os_glance_staging_store": store("staging"),
         "os_glance_tasks_store": store("tasks"),
+        "oslo_concurrency": {"lock_path": site.state / "glance/lock"},
         "keystone_authtoken": site.tokens("glance"),
+    }
+
+
+def glance_pipeline(site: Site, shipped: Path) -> Sections:
+    """What Glance's pipeline has beside what it comes with: that it knows volumes on Lustre."""
+    pipeline = read(shipped)["composite:api"]["keystone"]
+    return {
+        "filter:lustack": {
+            "paste.filter_factory": "lustack.brick.glance:filter_factory",
+            "lustre_mount_point_base": site.state / "glance" / "mnt",
+        },
+        "composite:api": {"keystone": f"lustack {pipeline}"},
     }
 
 

@@ -65,6 +65,9 @@ def _write_settings(stand: Stand) -> None:
     site = stand.site
     settings.write(site.etc / "keystone/keystone.conf", settings.keystone(site))
     settings.write(site.etc / "glance/glance-api.conf", settings.glance(site))
+    shipped = PROGRAMS.parent / "etc/glance/glance-api-paste.ini"
+    shutil.copy(shipped, site.etc / "glance")
+    settings.write(site.etc / "glance" / shipped.name, settings.glance_pipeline(site, shipped))
     settings.write(site.etc / "placement/placement.conf", settings.placement(site))
     settings.write(site.etc / "nova/nova.conf", settings.nova(site))
     shutil.copy(PROGRAMS.parent / "etc/nova/api-paste.ini", site.etc / "nova/api-paste.ini")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connector that cinder-volume and cinder-backup use to reach the bytes of a volume.
+"""The connector that cinder-volume, cinder-backup and Glance use to reach the bytes of a volume.
 
 Rule 1: the caller gets raw bytes, always. os-brick's own connector hands out the container file of a qcow2 volume, and
     a backup of that is worthless (measured on cinder 29 with its NFS driver); here it is shown through a raw view.
@@ -22,8 +22,8 @@ PROTOCOL: Final = "lustre"
 """What connections are called (`driver_volume_type`)."""
 
 
-# Where nobody said where: as Cinder's option has it by default.
-_MOUNT_BASE: Final = "/var/lib/cinder/mnt"
+# Where nobody said where: as Cinder's option has it by default. Glance is told by Cinder what to mount, and not where.
+_default_base = "/var/lib/cinder/mnt"
 
 
 class LustreConnector(remotefs_connector.RemoteFsConnector):
@@ -37,7 +37,7 @@ class LustreConnector(remotefs_connector.RemoteFsConnector):
         conn: dict[str, Any] | None = None,
         **rest: Any,
     ) -> None:
-        mount_base = (conn or {}).get("mount_point_base") or rest.get("lustre_mount_point_base") or _MOUNT_BASE
+        mount_base = (conn or {}).get("mount_point_base") or rest.get("lustre_mount_point_base") or _default_base
         self._remotefsclient = LustreClient(
             root_helper, mount_base, rest.get("lustre_mount_options", ""), execute=execute
         )
@@ -90,6 +90,12 @@ class LustreConnector(remotefs_connector.RemoteFsConnector):
         """
         image = self._get_volume_path(connection_properties)
         return rawview.measure(image, connection_properties.get("format") or "raw")
+
+
+def set_mount_base(directory: str) -> None:
+    """Mount below another directory, where the caller does not say where."""
+    global _default_base  # noqa: PLW0603 - os-brick makes connectors, and passes on nothing of ours
+    _default_base = directory
 
 
 def register() -> None:
