@@ -31,6 +31,16 @@ B=/bin/busybox
 $B mount -t devtmpfs d /dev; $B mount -t proc p /proc; $B mount -t sysfs s /sys
 exec </dev/console >/dev/console 2>&1
 for m in @MODULES@; do [ -e /modules/$m.ko ] && $B insmod /modules/$m.ko; done
+$B mkdir /nodes
+# Which disk it is: another one has another number, however short its name was free.
+look() { echo $($B cat /sys/block/$1/size 2>/dev/null)-$($B cat /sys/block/$1/diskseq 2>/dev/null); }
+# Write to a disk if it is the one that is meant. By a node of our own, since a name in /dev that is free for a moment
+# would become a file; and once it is open it is no other disk.
+put() (
+  exec 3<>/nodes/$1 || exit
+  [ "$(look $1)" = "$2" ] || exit
+  echo "GUEST-WROTE $1 $3" | $B dd bs=512 seek=2048 conv=sync,notrunc,fsync >&3
+) 2>/dev/null
 echo GUEST-UP $($B cat /proc/sys/kernel/random/boot_id)
 turn=0
 while :; do
@@ -38,21 +48,20 @@ while :; do
   for directory in /sys/block/vd*; do
     [ -e $directory/size ] || continue
     disk=${directory##*/}
-    size=$($B cat $directory/size)
-    # Another disk has another number, however short its name was free.
-    key=$size-$($B cat $directory/diskseq 2>/dev/null)
+    key=$(look $disk)
     eval "known=\\$key_$disk count=\\$count_$disk"
     if [ "$known" != "$key" ]; then
-      holds=$($B dd if=/dev/$disk bs=512 skip=2048 count=1 2>/dev/null | $B head -n 1 | $B tr -cd 'A-Za-z0-9 -')
+      $B rm -f /nodes/$disk
+      $B mknod /nodes/$disk b $($B tr : ' ' <$directory/dev)
+      holds=$($B dd if=/nodes/$disk bs=512 skip=2048 count=1 2>/dev/null | $B head -n 1 | $B tr -cd 'A-Za-z0-9 -')
       case $holds in "GUEST-WROTE "*) count=${holds##* } ;; *) count=0 ;; esac
       eval "key_$disk=$key"
-      echo "GUEST-DISK $disk sectors=$size serial=$($B cat $directory/serial 2>/dev/null) holds=$holds"
+      echo "GUEST-DISK $disk sectors=${key%-*} serial=$($B cat $directory/serial 2>/dev/null) holds=$holds"
     fi
     [ $disk = vda ] && continue
     count=$((count + 1))
     eval "count_$disk=$count"
-    echo "GUEST-WROTE $disk $count" | $B dd of=/dev/$disk bs=512 seek=2048 conv=sync,notrunc,fsync 2>/dev/null &&
-      [ $((turn % 3)) = 0 ] && echo "GUEST-WROTE $disk $count"
+    put $disk $key $count && [ $((turn % 3)) = 0 ] && echo "GUEST-WROTE $disk $count"
   done
   # A disk that went away is new when it comes back.
   for disk in vdb vdc vdd; do [ -e /sys/block/$disk ] || eval "key_$disk="; done
