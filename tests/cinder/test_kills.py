@@ -10,6 +10,7 @@ Rule 1: each case runs its operation once to count its steps, then again with a 
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -183,8 +184,9 @@ def leave_behind(case: Case) -> None:
     """Copies that a migration did not finish are volumes of their own until they are deleted."""
     for thing in case.api.volumes.list(search_opts={"all_tenants": 1}):
         if (thing.migration_status or "").startswith(("target:", "deleting")):
-            case.api.volumes.reset_state(thing, "error", migration_status="none")
-            case.cinder.gone(thing)
+            with contextlib.suppress(exceptions.NotFound):  # Cinder is about to delete it itself
+                case.api.volumes.reset_state(thing, "error", migration_status="none")
+                case.cinder.gone(thing)
 
 
 def verify(case: Case, *, is_reverted: bool) -> None:
