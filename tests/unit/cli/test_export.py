@@ -28,6 +28,7 @@ from lustack.sync.world import World
 __all__ = ("playground", "swift_conf", "swift_dir")
 
 KEY = ContainerKey("a", "e")
+_HOUR_NS = 3600 * 10**9
 
 
 @pytest.fixture
@@ -56,8 +57,9 @@ def call(playground, swift_dir, monkeypatch):
 
 
 def work(playground, **changes):
-    """A daemon says that it works."""
-    status.write(str(playground.base / "state"), replace(Status(state="running", written_ns=time.time_ns()), **changes))
+    """A daemon says that it works, and for so long that a slow test still believes it."""
+    said = Status(state="running", written_ns=time.time_ns() + _HOUR_NS)
+    status.write(str(playground.base / "state"), replace(said, **changes))
 
 
 def test_a_directory_is_exported_listed_and_let_go(call, playground, directory, capsys):
@@ -91,19 +93,25 @@ def test_nobody_has_to_wait(call, playground, directory):
     assert [each.stage for each in read(playground.root)] == [Stage.LEAVING]
 
 
-def test_a_daemon_that_works_makes_the_listing(call, playground, directory, capsys):
+class Settling:
+    """Shows progress; when it has shown some, the daemon is done."""
+
+    def __init__(self, playground):
+        self.root, self.shown = playground.root, []
+
+    def show(self, what, tally):
+        self.shown.append((what, tally.files))
+        [found] = read(self.root)
+        rewrite(self.root, replace(found, stage=Stage.READY))
+
+
+def test_a_daemon_that_works_makes_the_listing(call, playground, directory, monkeypatch):
     work(playground)
-    daemon = threading.Thread(target=settle, args=(playground,))
-    daemon.start()
+    progress = Settling(playground)
+    monkeypatch.setattr(export, "show_progress", lambda _stream: contextlib.nullcontext(progress))
     assert call("add", "a", "e", directory) == 0
-    daemon.join()
+    assert progress.shown == [("a/e", 0)]
     assert playground.listed(KEY) == []
-
-
-def settle(playground):
-    wait_for(lambda: read(playground.root))
-    [found] = read(playground.root)
-    rewrite(playground.root, replace(found, stage=Stage.READY))
 
 
 def test_who_does_not_want_to_wait_any_more_can_go_on_later(call, playground, directory, capsys):
