@@ -220,16 +220,22 @@ class FiledLustre:
             if index < before or user != USER:
                 raise ChangelogUserError(mdt, user, index)
             log = FiledLog(self, self.path(mdt), before + 1)
-            raw, ends = log.take(index - before)
-            log.close()
-            if len(ends) < index - before:
-                raise ChangelogIndexError(mdt, index)
-            records = [raw[start:end] for start, end in zip([0, *ends], ends, strict=False)] if self.prove else []
-            for wrong in self.prove(mdt, index, records) if self.prove else []:
-                self._note_violation(wrong)
+            try:
+                if log.count - log.next < index - before:
+                    raise ChangelogIndexError(mdt, index)
+                if self.prove:
+                    # Only then: those are all that were read since the last time, a hundred MiB perhaps.
+                    self._prove(mdt, index, *log.take(index - before))
+            finally:
+                log.close()
             replace_file(self.path(f"{mdt}.cleared"), str(index))
             with open(self.path(f"{mdt}.clears"), "a") as file:
                 file.write(f"{index}\n")
+
+    def _prove(self, mdt, index, raw, ends):
+        records = [raw[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        for wrong in self.prove(mdt, index, records):
+            self._note_violation(wrong)
 
     @contextmanager
     def _locked(self):

@@ -15,7 +15,7 @@ from typing import Final
 
 _PARTS: Final = 16
 
-FLIGHT_BYTES: Final = 96 * 2**20
+FLIGHT_BYTES: Final = 48 * 2**20
 """What comes on top of `memory_bytes`, beside the program: batches that are read, looked at and sent, least sizes, and
 what the allocators of Python and of the C library keep between them; for up to two MDTs. Source: measured, see
 doc/lustre.md."""

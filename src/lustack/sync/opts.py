@@ -104,7 +104,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
         help="Bytes for all that grows with the number of files that change: names until they are listed (half of it; "
         "when there are more, the daemon remembers directories instead and compares those), which file has which name "
         "(3/16; others are asked for), rows that were sent lately, files that wait for their MD5 (1/8 each), and "
-        "temporary names (1/16). What is on its way comes on top, up to 96 MiB, and 16 MiB for each MDT beyond two, "
+        "temporary names (1/16). What is on its way comes on top, up to 48 MiB, and 16 MiB for each MDT beyond two, "
         "and so does the program itself, about 65 MiB.",
     ),
     cfg.IntOpt(
