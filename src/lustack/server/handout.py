@@ -69,7 +69,7 @@ def write(directory: str, salt: Salt, files: Mapping[str, str]) -> Iterator[tupl
         for path, text in {SALT: kept, **files}.items():
             yield path, _write(os.path.join(directory, path), text)
     except OSError as error:
-        allowed = f"a directory that you may write to ({error.strerror}: {error.filename})"
+        allowed = f"a directory that you may write to, with room ({error})"
         raise ConfigurationError("lustack config render", "DIRECTORY", directory, allowed) from error
 
 
