@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from typing import TextIO
 
 from lustack.cli import arguments, exits
+from lustack.cli.stopping import stopped_by
 from lustack.errors import ConfigurationError
 from lustack.server import instance
 from lustack.server.errors import StoppedError
@@ -172,16 +173,11 @@ Ctrl-C stops everything; the same command continues."""
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
     """An event that the usual signals set; who ignores the end of the terminal (nohup) keeps ignoring it."""
-    stop = threading.Event()
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
+    with stopped_by(numbers) as stop:
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def choose_report(stream: TextIO) -> Callable[[str], None]:

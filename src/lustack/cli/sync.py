@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lustack.cli import arguments, exits, register
+from lustack.cli.stopping import stopped_by
 from lustack.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -271,17 +272,10 @@ def _counts(tally: Tally) -> str:
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set."""
-    stop = threading.Event()
-
-    def set_it(*_: object) -> None:
-        # In a thread of its own: the signal may have come while this one holds the lock of the event.
-        threading.Thread(target=stop.set, name="stop").start()
-
-    before = {number: signal.signal(number, set_it) for number in (signal.SIGINT, signal.SIGTERM)}
     # What tells a holder of a lease that somebody wants to write; it would end the process (fcntl(2)).
-    before[signal.SIGIO] = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
-        yield stop
+        with stopped_by((signal.SIGINT, signal.SIGTERM)) as stop:
+            yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGIO, before)

@@ -176,6 +176,13 @@ def test_a_signal_asks_to_stop_and_means_what_it_meant_afterwards(number):
         signal.signal(number, before)
 
 
+def test_a_signal_may_come_at_any_moment():
+    with serve.stop_on_signals() as stop, stop._cond:
+        # As in the middle of Event.wait: a handler that took the lock itself would wait for ever.
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.wait(LIMIT_S)
+
+
 def test_who_ignores_the_end_of_the_terminal_keeps_ignoring_it():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
