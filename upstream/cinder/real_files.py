@@ -28,6 +28,8 @@ from oslo_utils import imageutils
 from oslo_utils import units
 
 from cinder import context
+from cinder.db import api as db_api
+from cinder import exception
 from cinder import objects
 from cinder import privsep
 from cinder.tests.unit import fake_snapshot
@@ -75,6 +77,9 @@ class RealFilesTestCase(test.TestCase):
         client = mock.Mock()
         client.get_mount_point.return_value = self.point
         self.driver._remotefsclient = client
+        # These volumes are in no database.
+        self.mock_object(db_api, 'volume_admin_metadata_get',
+                         return_value={})
         self.number = 0
 
     def make_volume(self, **kwargs):
@@ -204,6 +209,21 @@ class RealFilesTestCase(test.TestCase):
             self.check(volume, 3, 1)
         self.driver.delete_snapshot(first)
         self.check(volume, 3, 1)
+
+    def test_volume_whose_snapshot_was_forgotten_keeps_its_files(self):
+        self.use('raw')
+        volume = self.make_volume()
+        self.driver.create_volume(volume)
+        self.write(volume, 1)
+        snapshot = self.make_snapshot(volume)
+        self.write(volume, 2)
+        self.assertRaises(exception.SnapshotIsBusy,
+                          self.driver.unmanage_snapshot, snapshot)
+        self.assertRaises(exception.VolumeIsBusy,
+                          self.driver.unmanage, volume)
+        self.check(volume, 2, 1)
+        self.driver.revert_to_snapshot(self.context, volume, snapshot)
+        self.check(volume, 1, 1)
 
     def test_backup_of_a_qcow2_volume_reads_raw_bytes(self):
         self.use('qcow2')

@@ -210,10 +210,20 @@ class LustreDriver(remotefs.RemoteFSPoolMixin,
 
     # Files and their formats
 
+    @staticmethod
+    def _get_admin_metadata(volume: objects.Volume) -> dict[str, str]:
+        """Return what is recorded with a volume for administrators.
+
+        A volume that was loaded for a user came with none of it.
+        """
+        with volume.obj_as_admin():
+            if 'format' not in (volume.admin_metadata or {}):
+                volume.obj_load_attr('admin_metadata')
+            return dict(volume.admin_metadata)
+
     def _get_base_format(self, volume: objects.Volume) -> str:
         """Return the format of the file at the bottom of a volume's chain."""
-        with volume.obj_as_admin():
-            metadata = dict(volume.admin_metadata or {})
+        metadata = self._get_admin_metadata(volume)
         found = metadata.get('base_format') or metadata.get('format')
         if found is None:
             raise exception.InvalidVolume(
@@ -228,9 +238,9 @@ class LustreDriver(remotefs.RemoteFSPoolMixin,
         return self._get_base_format(volume)
 
     def _set_format(self, volume: objects.Volume, image_format: str) -> None:
-        with volume.obj_as_admin():
-            metadata = volume.admin_metadata or {}
-            if metadata.get('format') != image_format:
+        metadata = self._get_admin_metadata(volume)
+        if metadata.get('format') != image_format:
+            with volume.obj_as_admin():
                 volume.admin_metadata = dict(metadata, format=image_format)
                 volume.save()
 
@@ -401,6 +411,10 @@ class LustreDriver(remotefs.RemoteFSPoolMixin,
         if not self._is_volume_attached(volume):
             return self._delete_snapshot_offline(snapshot, snap_info,
                                                  base_file)
+        # What nova said when it made the snapshot, or before a deletion was
+        # cut off, is no answer to this.
+        snapshot.progress = '0%'
+        snapshot.save()
         self._delete_snapshot_online(snapshot.obj_context, snapshot, {
             'active_file': snap_info['active'],
             'snapshot_file': snapshot_file,
@@ -621,10 +635,18 @@ class LustreDriver(remotefs.RemoteFSPoolMixin,
         self._ensure_share_mounted(volume.provider_location)
         active_file = self._local_path_active_image(volume)
         if active_file != self.local_path(volume):
+            name = os.path.basename(active_file)
+            if self._get_info(volume, name).backing_file is not None:
+                # The file would replace what it is backed by.
+                raise exception.VolumeIsBusy(volume_name=volume.name)
             self._execute('mv', '-f', '-T', active_file,
                           self.local_path(volume),
                           run_as_root=self._execute_as_root)
         self._delete(self._local_path_volume_info(volume))
+
+    def unmanage_snapshot(self, snapshot: objects.Snapshot) -> None:
+        """Refuse to forget a snapshot: its volume is made of its file."""
+        raise exception.SnapshotIsBusy(snapshot_name=snapshot.name)
 
     def update_migrated_volume(self,
                                ctxt: cinder_context.RequestContext,

@@ -65,7 +65,7 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
         conf = super().get_config(connection_info, disk_info)
 
         conf.source_type = 'file'
-        conf.source_path = connection_info['data']['device_path']
+        conf.source_path = self._get_device_path(connection_info)
         conf.driver_format = connection_info['data'].get('format', 'raw')
         if not CONF.libvirt.use_default_aio_mode_for_volumes:
             conf.driver_io = 'native'
@@ -78,8 +78,14 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
                     self._get_mount_path(connection_info), instance,
                     self._mount_options(connection_info))
 
-        connection_info['data']['device_path'] = \
-            self._get_device_path(connection_info)
+        if connection_info['data'].get('encrypted'):
+            # Where the driver is told a path, it writes a LUKS header over
+            # what does not begin with one. That of a QCOW2 file is inside,
+            # and QEMU opens it.
+            connection_info['data'].pop('device_path', None)
+        else:
+            connection_info['data']['device_path'] = \
+                self._get_device_path(connection_info)
 
     def disconnect_volume(self, connection_info, instance, force=False):
         """Disconnect the volume."""

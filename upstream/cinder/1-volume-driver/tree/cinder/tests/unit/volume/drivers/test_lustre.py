@@ -23,6 +23,7 @@ from oslo_concurrency import processutils as putils
 from oslo_utils import units
 
 from cinder import context
+from cinder.db import api as db_api
 from cinder import exception
 from cinder.image import image_utils
 from cinder import objects
@@ -72,6 +73,8 @@ class LustreDriverTestCase(test.TestCase):
         self.mock_object(image_utils, 'convert_image')
         self.mock_object(image_utils, 'resize_image')
         self.mock_object(time, 'sleep')
+        self.load = self.mock_object(db_api, 'volume_admin_metadata_get',
+                                     return_value={})
 
     def _make_volume(self, **kwargs):
         values = {'id': fake.VOLUME_ID, 'size': 2, 'status': 'available',
@@ -207,6 +210,23 @@ class LustreDriverTestCase(test.TestCase):
                          self.driver._get_format(self.volume, VOLUME_NAME))
         self.assertEqual('qcow2',
                          self.driver._get_format(self.volume, SNAP_FILE))
+
+    def test_format_of_a_volume_that_was_loaded_for_a_user(self):
+        volume = self._make_volume(admin_metadata={})
+        volume._context = context.RequestContext(fake.USER_ID,
+                                                 fake.PROJECT_ID)
+        self.load.return_value = {'format': 'qcow2', 'base_format': 'raw'}
+        self.assertEqual('raw', self.driver._get_format(volume, VOLUME_NAME))
+        self.load.assert_called_once_with(mock.ANY, volume.id)
+        self.assertTrue(self.load.call_args[0][0].is_admin)
+
+    def test_set_format_keeps_what_was_not_loaded(self):
+        volume = self._make_volume(admin_metadata={})
+        self.load.return_value = {'format': 'qcow2', 'base_format': 'raw'}
+        self.driver._set_format(volume, 'raw')
+        self.assertEqual({'format': 'raw', 'base_format': 'raw'},
+                         volume.admin_metadata)
+        volume.save.assert_called_once_with()
 
     def test_get_backing_chain_for_path(self):
         self._record_snapshots()
@@ -406,7 +426,12 @@ class LustreDriverTestCase(test.TestCase):
         self.volume.status = 'in-use'
         online = self.mock_object(self.driver, '_delete_snapshot_online')
         snapshot = self._make_snapshot(snapshot_id)
+        snapshot.progress = '90%'
+        save = self.mock_object(
+            snapshot, 'save',
+            side_effect=lambda: self.assertEqual('0%', snapshot.progress))
         self.driver.delete_snapshot(snapshot)
+        save.assert_called_once_with()
         online.assert_called_once_with(snapshot.obj_context, snapshot, {
             'active_file': SNAP2_FILE, 'snapshot_file': name,
             'base_file': base, 'base_id': base_id, 'new_base_file': new_base})
@@ -581,6 +606,17 @@ class LustreDriverTestCase(test.TestCase):
         self.execute.assert_any_call(
             'mv', '-f', '-T', os.path.join(POINT, SNAP_FILE),
             os.path.join(POINT, VOLUME_NAME), run_as_root=True)
+
+    def test_unmanage_refuses_a_chain(self):
+        self._record_snapshots()
+        self.assertRaises(exception.VolumeIsBusy,
+                          self.driver.unmanage, self.volume)
+        self.execute.assert_not_called()
+
+    def test_unmanage_snapshot_is_refused(self):
+        self.assertRaises(exception.SnapshotIsBusy,
+                          self.driver.unmanage_snapshot,
+                          self._make_snapshot())
 
     def test_update_migrated_volume(self):
         copy = self._make_volume(id=fake.VOLUME2_ID, provider_location=SHARE2)

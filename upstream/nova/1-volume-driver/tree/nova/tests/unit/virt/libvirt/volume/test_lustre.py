@@ -126,7 +126,7 @@ class LibvirtLustreVolumeDriverTestCase(
         self.flags(use_default_aio_mode_for_volumes=default_aio,
                    group='libvirt')
         path = os.path.join(MOUNT_PATH, NAME)
-        data = {'device_path': path}
+        data = {}
         if image_format != 'raw':
             data['format'] = image_format
         conf = self.driver.get_config(self._connection(**data),
@@ -136,6 +136,14 @@ class LibvirtLustreVolumeDriverTestCase(
         self.assertEqual(path, tree.find('./source').get('file'))
         self.assertEqual(image_format, tree.find('./driver').get('type'))
         self.assertEqual(io, tree.find('./driver').get('io'))
+
+    def test_encrypted_volume_has_no_path_to_write_a_header_to(self):
+        connection = self._connection(encrypted=True, format='qcow2',
+                                      device_path='/from/before')
+        self.driver.connect_volume(connection, self.instance)
+        self.assertNotIn('device_path', connection['data'])
+        conf = self.driver.get_config(connection, self.disk_info)
+        self.assertEqual(os.path.join(MOUNT_PATH, NAME), conf.source_path)
 
     def test_extend_volume(self):
         self.assertEqual(3 << 30, self.driver.extend_volume(
