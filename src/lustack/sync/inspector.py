@@ -15,7 +15,6 @@ from lustack.mapping import metadata
 from lustack.mapping.layout import FILE_ATTRIBUTES, AttributeNames
 from lustack.mapping.metadata import Blobs
 from lustack.mapping.view import ObjectView, Origin
-from lustack.posix.errors import CorruptAttributeError, XattrUnsupportedError
 from lustack.posix.tree import proc_path
 from lustack.sync.device import Device
 from lustack.sync.observe import Directory, Observer, Place
@@ -61,19 +60,16 @@ class Inspector(Observer):
                 self._tell(Kind.STALE_STAMP, fd, "")
         return view
 
-    def blobs(self, fd: int, names: AttributeNames) -> Blobs:
+    def blobs(self, fd: int, names: AttributeNames) -> tuple[Blobs, tuple[str, ...]]:
         """See `Observer`."""
-        for name in (names.data, names.meta):
-            try:
-                self.store.read(fd, name)
-            except CorruptAttributeError as error:
-                self._tell(Kind.DAMAGED, fd, str(error))
-            except XattrUnsupportedError:
-                break
-        blobs = super().blobs(fd, names)
+        blobs, problems = super().blobs(fd, names)
         if blobs.data is not None:
             self._judge(fd, names, blobs.data)
-        return blobs
+        elif names is not FILE_ATTRIBUTES:
+            # Of a file `view` says it.
+            for why in problems:
+                self._tell(Kind.DAMAGED, fd, why)
+        return blobs, problems
 
     def _judge(self, fd: int, names: AttributeNames, blob: bytes) -> None:
         try:

@@ -17,7 +17,7 @@ import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from lustack.mapping import content_types, layout, metadata
@@ -165,22 +165,36 @@ class Observer:
         is_marker = attributes is not FILE_ATTRIBUTES
         if not is_marker and not stat.S_ISREG(status.st_mode):
             return None
-        blobs = self.blobs(fd, attributes)
+        blobs, problems = self.blobs(fd, attributes)
         if is_marker and not _is_marked(blobs, status.st_ino):
             return None
         stamp = Stamp(status.st_ino, 0, 0) if is_marker else file_stamp(status)
         defaults = Defaults(now_ns, content_types.guess(name), self.trusted)
-        return describe(stamp, status.st_ctime_ns, blobs, defaults)
+        view = describe(stamp, status.st_ctime_ns, blobs, defaults)
+        return replace(view, problems=(*view.problems, *problems)) if problems else view
 
-    def blobs(self, fd: int, names: AttributeNames) -> Blobs:
-        """What a file carries; a damaged attribute makes it a bare file, as for the object server."""
+    def blobs(self, fd: int, names: AttributeNames) -> tuple[Blobs, tuple[str, ...]]:
+        """What a file carries, and a sentence for each layer that is damaged.
+
+        Such a layer does not count, and the other one does: so it is for the object server.
+        """
+        problems: list[str] = []
         try:
-            data, meta = self.store.read(fd, names.data), self.store.read(fd, names.meta)
-            data_system = self.store.read(fd, names.data_system) if self.trusted and data else None
-            meta_system = self.store.read(fd, names.meta_system) if self.trusted and meta else None
-        except (CorruptAttributeError, XattrUnsupportedError):
-            return Blobs()
-        return Blobs(data, data_system, meta, meta_system)
+            data, data_system = self._layer(fd, names.data, names.data_system, problems)
+            meta, meta_system = self._layer(fd, names.meta, names.meta_system, problems)
+        except XattrUnsupportedError:
+            return Blobs(), ()
+        return Blobs(data, data_system, meta, meta_system), tuple(problems)
+
+    def _layer(self, fd: int, name: str, system_name: str, problems: list[str]) -> tuple[bytes | None, bytes | None]:
+        try:
+            blob = self.store.read(fd, name)
+            has_system = self.trusted and blob is not None and metadata.names_system_part(blob)
+            system = self.store.read(fd, system_name) if has_system else None
+        except CorruptAttributeError as error:
+            problems.append(str(error))
+            return None, None
+        return blob, system
 
 
 def _has_ours(directory: Directory, entry: bytes) -> bool:

@@ -156,7 +156,7 @@ def test_a_file_system_without_attributes_is_fine(playground):
         observer = inspected(opened, told.append).observer
         fd = os.open("/proc/version", os.O_PATH)
         try:
-            assert observer.blobs(fd, layout.FILE_ATTRIBUTES) == metadata.Blobs()
+            assert observer.blobs(fd, layout.FILE_ATTRIBUTES) == (metadata.Blobs(), ())
         finally:
             os.close(fd)
     assert told == []

@@ -11,11 +11,12 @@ from tests.listings import KEY, START_NS
 from lustack.mapping import content_types, layout
 from lustack.mapping.metadata import Blobs, DataLayer, Stamp
 from lustack.mapping.view import Defaults, describe
+from lustack.posix.errors import XattrUnsupportedError
 from lustack.posix.xattrs import REFERENCE_PREFIX
 from lustack.sync import plan
 from lustack.sync.device import open_device
 from lustack.sync.exclusion import compile_globs
-from lustack.sync.observe import Directory, Place, file_stamp, list_attributes, want_bare
+from lustack.sync.observe import Directory, Observer, Place, file_stamp, list_attributes, want_bare
 from lustack.sync.walk import Walk
 
 NOW_NS = START_NS + 10**17
@@ -104,15 +105,32 @@ def test_what_refers_to_a_lost_sidecar_is_a_bare_file(playground):
     assert not wanted.is_hashed
 
 
-def test_the_systems_part_is_read_only_where_it_counts(playground):
-    playground.put("o", b"body", "1500000000.00000")
-    with playground.device() as device:
-        fd = os.open(playground.container / "o", os.O_PATH)
-        for trusted in (True, False):
-            blobs = type(device.observer)(device.observer.store, trusted).blobs(fd, layout.FILE_ATTRIBUTES)
-            assert blobs.data is not None
-            assert blobs.data_system is blobs.meta_system is None
-        os.close(fd)
+def test_a_layer_that_is_damaged_leaves_the_other_one_as_it_is(playground):
+    path = playground.put("o", b"body", "1500000000.00000")
+    os.setxattr(path, layout.FILE_ATTRIBUTES.meta, REFERENCE_PREFIX + b"0" * 32)
+    wanted = observe(playground, "o", b"o")
+    assert (wanted.content_type, wanted.is_hashed) == ("text/plain", True)
+
+
+class TwoParts:
+    """Stands for a store in which the system's part of what PUT wrote is in an attribute of its own."""
+
+    def read(self, _fd, name):
+        return {layout.FILE_ATTRIBUTES.data: b'{"system":true}', layout.FILE_ATTRIBUTES.data_system: b"secret"}.get(name)
+
+
+@pytest.mark.parametrize(("trusted", "part"), [(True, b"secret"), (False, None)])
+def test_the_systems_part_is_read_only_where_it_counts(trusted, part):
+    blobs, problems = Observer(TwoParts(), trusted).blobs(-1, layout.FILE_ATTRIBUTES)
+    assert (blobs.data_system, blobs.meta_system, problems) == (part, None, ())
+
+
+def test_a_file_system_without_attributes_is_no_damage():
+    class Nothing:
+        def read(self, _fd, name):
+            raise XattrUnsupportedError(name)
+
+    assert Observer(Nothing(), True).blobs(-1, layout.FILE_ATTRIBUTES) == (Blobs(), ())
 
 
 def test_an_error_of_the_file_system_is_no_absence(playground):
