@@ -7,6 +7,7 @@ Rule 2: the hash is stored with the stamp of the bytes that it is of; a change a
 Rule 3: reading is paced, leaves no trace in access times and not much in the page cache. It gives way to who has more
 urgent work: while somebody has, it takes a fifth of the time.
 Rule 4: what a file's owner said of it stays; what described other bytes does not. What POST wrote is another attribute.
+Rule 5: metadata that cannot be read, or not be believed now, is not written over: a human can still mend it.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Outcome(enum.Enum):
     KNOWN = "known"
     BUSY = "busy"
     CHANGED = "changed"
+    DAMAGED = "damaged"
 
 
 class Pace:
@@ -180,6 +182,8 @@ class Hasher:
     def _hash_view(self, observer: Observer, name: str, fd: int, view: ObjectView) -> Outcome:
         if view.etag is not None:
             return Outcome.KNOWN
+        if view.problems:
+            return Outcome.DAMAGED
         file = _open_to_read(fd)
         try:
             before = os.fstat(file)

@@ -13,6 +13,7 @@ from tests.listings import KEY
 
 from lustack.mapping import layout, metadata
 from lustack.mapping.metadata import DataLayer, MetaLayer, Stamp
+from lustack.posix.xattrs import REFERENCE_PREFIX
 from lustack.sync.errors import StoppedError
 from lustack.sync.hasher import Hasher, Outcome, Pace, Site, is_written
 from lustack.sync.observe import Place
@@ -62,6 +63,22 @@ def test_a_change_makes_it_unknown_again(playground):
     assert view(playground).etag is None
     assert hash_it(playground) is Outcome.HASHED
     assert view(playground).etag == md5(b"another")
+
+
+@pytest.mark.parametrize(
+    "value", [b"garbage", REFERENCE_PREFIX + b"0" * 32, b'{"version":2,"stamp":[1,2,3,null],"headers":{}}']
+)
+def test_metadata_that_cannot_be_read_is_not_written_over(playground, value):
+    path = playground.write("o", b"body")
+    os.setxattr(path, layout.FILE_ATTRIBUTES.data, value)
+    assert hash_it(playground) is Outcome.DAMAGED
+    assert os.getxattr(path, layout.FILE_ATTRIBUTES.data) == value
+
+
+def test_metadata_of_a_clock_that_is_ahead_is_not_written_over(playground):
+    playground.put("o", b"body", "9000000000.00000", **{"X-Object-Meta-Color": "blue"})
+    assert hash_it(playground) is Outcome.DAMAGED
+    assert hash_it(playground, with_=hasher(now_ns=lambda: 9_000_000_001 * 10**9)) is Outcome.KNOWN
 
 
 def test_what_the_owner_said_stays_and_what_described_other_bytes_goes(playground):
