@@ -116,7 +116,9 @@ class TwoParts:
     """Stands for a store in which the system's part of what PUT wrote is in an attribute of its own."""
 
     def read(self, _fd, name):
-        return {layout.FILE_ATTRIBUTES.data: b'{"system":true}', layout.FILE_ATTRIBUTES.data_system: b"secret"}.get(name)
+        return {layout.FILE_ATTRIBUTES.data: b'{"system":true}', layout.FILE_ATTRIBUTES.data_system: b"secret"}.get(
+            name
+        )
 
 
 @pytest.mark.parametrize(("trusted", "part"), [(True, b"secret"), (False, None)])
