@@ -155,19 +155,13 @@ def render(suites: Sequence[Suite], facts: Sequence[str]) -> str:
         suites: what ran.
         facts: what they ran with, a sentence each.
     """
+    rows = [
+        (f"`{each.title}`", *(len(each.having(outcome)) for outcome in OUTCOMES), len(each.mended), round(each.seconds))
+        for each in suites
+    ]
+    total = ("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:]))
     lines = ["# Tempest", "", "Made by `make tempest`; do not edit.", "", *(f"- {fact}" for fact in facts), ""]
-    lines += _table(
-        ("suite", *OUTCOMES, "run again", "seconds"),
-        [
-            (
-                f"`{each.title}`",
-                *(len(each.having(outcome)) for outcome in OUTCOMES),
-                len(each.mended),
-                f"{each.seconds:.0f}",
-            )
-            for each in suites
-        ],
-    )
+    lines += _table(("suite", *OUTCOMES, "run again", "seconds"), [*rows, total])
     for suite in suites:
         lines += ["", f"## {suite.title}", "", f"`tempest run --regex '{suite.regex}'`", "", *_render_modules(suite)]
         for title, found in (

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make tempest`: OpenStack's own tests of volumes against our driver, in a whole OpenStack; writes doc/tempest.md.
 
-python tests/tempest/run.py [--stand DIRECTORY] [--page FILE] [--keep DIRECTORY] [--only REGEX] [SUITE ...]
+python tests/tempest/run.py [--stand DIRECTORY] [--page FILE] [--keep DIRECTORY] [--only REGEX] [--workers N]
+                            [SUITE ...]
 
 Without --stand it starts an OpenStack of its own; with it, it uses the one that `make openstack` has started there.
 What tempest writes is kept in --keep, a stream for each run; the page is made of all that are there, so that after a
@@ -55,11 +56,12 @@ OFF = {
 }
 # What is not run, and why; the page says it.
 EXCLUDED = {
-    r"test_volume_backup_export_import|rbac.*test_import_backup": "they want a driver of `cinder.backup.drivers`",
+    r"test_volume_backup_export_import|rbac.*test_import_backup": "they want the name of the driver to begin with "
+    "`cinder.backup.drivers`; tests/cinder/test_life.py exports and imports records of ours",
     r"SnapshotDataIntegrityTests|VolumeMultiattachTests|test_boot_cloned_encrypted_volume": "they log in to guests",
 }
 BACKENDS = tuple(openstack_stand.BACKENDS)
-CONCURRENCY = 2
+WORKERS = 2
 NANO = {"m1.nano": 128, "m1.micro": 160}
 DISTRIBUTIONS = ("tempest", "cinder-tempest-plugin", "cinder", "os-brick", "nova", "glance", "keystone")
 
@@ -159,9 +161,9 @@ def list_tests(name: str, work: Path) -> str:
     return "".join(f"{line}\n" for line in lines.splitlines() if re.search(SUITES[name][1], line))
 
 
-def run(name: str, only: str, work: Path) -> bytes:
+def run(name: str, only: str, workers: int, work: Path) -> bytes:
     """Run a suite in a workspace, or a part of it; returns its subunit stream."""
-    command = [*select(name, only), "--concurrency", str(CONCURRENCY)]
+    command = [*select(name, only), "--concurrency", str(workers)]
     # In a session of its own, so that its workers end with it.
     process = subprocess.Popen(command, cwd=work, env=ENVIRONMENT, start_new_session=True)
     try:
@@ -203,17 +205,25 @@ def find_stand(root: Path | None) -> Iterator[openstack_stand.Stand]:
         shutil.rmtree(place)
 
 
-def collect_facts(stand: openstack_stand.Stand) -> list[str]:
+def find_version() -> str:
+    """What is tested; with a `+` where that is not what the repository has."""
+    command = ["git", "-C", ROOT, "describe", "--always", "--dirty=+"]
+    found = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+    version = importlib.metadata.version("lustack")
+    return f"{version}, commit {found}" if found else version
+
+
+def collect_facts(stand: openstack_stand.Stand, version: str, workers: int) -> list[str]:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in DISTRIBUTIONS)
     load = " ".join(f"{each:.0f}" for each in os.getloadavg())
     guests = "emulated" if stand.site.accelerator == "qemu" else stand.site.accelerator
     return [
-        f"Versions: {versions}.",
+        f"Versions: lustack {version}; {versions}.",
         f"Back ends: {' and '.join(BACKENDS)}, both with our driver; backups with our backup driver; guests: {guests}.",
         "The stand is that of `make openstack`: `mount -t lustre` is a stand-in over ext4, and there are no networks.",
         *(f"Off: `{option}`, since {why}." for options in OFF.values() for option, why in options.items()),
         *(f"Not run: `{regex}`, since {why}." for regex, why in EXCLUDED.items()),
-        f"Run {time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} cores, {CONCURRENCY} workers, load {load}.",
+        f"Run {time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} cores, {workers} workers, load {load}.",
     ]
 
 
@@ -223,21 +233,23 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "doc" / "tempest.md", help="what to write")
     parser.add_argument("--keep", type=Path, help="an existing directory for what tempest writes")
     parser.add_argument("--only", default="", help="a part of the suites: a regular expression")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="tests at the same time")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; all if none is named")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("root is needed: it mounts file systems and starts guests", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    version = find_version()
     with find_stand(options.stand) as stand, tempfile.TemporaryDirectory() as place:
         work, kept = Path(place) / "tempest", options.keep or Path(place)
         prepare(stand, work)
         for name in options.suites or SUITES:
             (kept / f"{name}.names").write_text(list_tests(name, work))
             number = len(list(kept.glob("*.subunit")))
-            (kept / f"{number:03}-{name}.subunit").write_bytes(run(name, options.only, work))
+            (kept / f"{number:03}-{name}.subunit").write_bytes(run(name, options.only, options.workers, work))
             suites = read(kept)
-            options.page.write_text(results.render(suites, collect_facts(stand)))
+            options.page.write_text(results.render(suites, collect_facts(stand, version, options.workers)))
     return report(suites, options.page)
 
 

@@ -22,6 +22,11 @@ def test_each_outcome_is_counted_by_suite_and_by_module():
     assert "- Versions: some." in page
 
 
+def test_the_last_row_is_the_sum_of_all_suites():
+    suites = [Suite("volume", "^volume", [Result(BACKUPS, PASSED)], 61.4), make_suite([Result(BACKUPS, SKIPPED)])]
+    assert "| all | 1 | 1 | 0 | 0 | 0 | 91 |" in render(suites, [])
+
+
 def test_a_test_that_was_skipped_is_listed_with_its_reason():
     page = make_page(Result(BACKUPS, SKIPPED, reason="no backups | here"))
     assert "| `volume` | 0 | 1 | 0 | 0 | 0 | 61 |" in page
