@@ -105,7 +105,10 @@ def takes_trusted(fd: int) -> bool:
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP):
             return False
-        if error.errno not in (errno.ENODATA, errno.EROFS):
+        if error.errno == errno.EROFS:
+            # Said before it is asked who this is: what was written must be read as it was written.
+            return os.geteuid() == 0
+        if error.errno != errno.ENODATA:
             raise
     return True
 

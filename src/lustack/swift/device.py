@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from lustack.errors import LustackError
 from lustack.exports.roots import open_export, takes_trusted
 from lustack.exports.table import Reader
 from lustack.mapping import layout, names
-from lustack.posix.tree import make_directories, open_beneath, open_root, proc_path
+from lustack.posix.tree import make_directories, open_beneath, open_root
 from lustack.posix.xattrs import AttributeStore, Sidecars
 from lustack.swift.attributes import Attributes
 from lustack.swift.calls import Bounds, Calls
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from lustack.mapping.exports import Export
     from lustack.swift.placement import Key
 
-_PROBE = "trusted.lustack.probe"
 _PATIENCE_S = 2
 """How long no look may come back, while all threads wait, before newcomers are sent away."""
 
@@ -165,26 +163,13 @@ class Device:
             with self.root() as root_fd:
                 os.close(make_directories(root_fd, layout.SIDECARS, mode=0o700))
                 fd = open_beneath(root_fd, layout.RESERVED, os.O_PATH | os.O_DIRECTORY)
-                trusted = can_write_trusted(fd)
-                os.close(fd)
+                try:
+                    trusted = takes_trusted(fd)
+                finally:
+                    os.close(fd)
             self._attributes = Attributes(AttributeStore(self.sidecars), trusted)
         return self._attributes
 
     def _open_sidecars(self) -> int:
         with self.root() as root_fd:
             return make_directories(root_fd, layout.SIDECARS, mode=0o700)
-
-
-def can_write_trusted(fd: int) -> bool:
-    """Whether this process can write `trusted.*` attributes: it is root, and the file system has them.
-
-    Args:
-        fd: of a directory that is ours.
-    """
-    try:
-        os.setxattr(proc_path(fd), _PROBE, b"1")
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP):
-            return False
-        raise
-    return True

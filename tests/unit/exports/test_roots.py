@@ -106,6 +106,15 @@ class TestTrusted:
         assert not roots.takes_trusted(fd)
         os.close(fd)
 
+    @pytest.mark.parametrize(("user", "expected"), [(0, True), (1000, False)])
+    def test_where_nothing_can_be_written_root_can_read_them(self, monkeypatch, user, expected):
+        def refuse(*_):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr(os, "removexattr", refuse)
+        monkeypatch.setattr(os, "geteuid", lambda: user)
+        assert roots.takes_trusted(-1) is expected
+
     def test_what_else_goes_wrong_is_no_answer(self):
         with pytest.raises(OSError, match="No such file") as caught:
             roots.takes_trusted(-1)

@@ -14,7 +14,7 @@ from tests.objects import SwiftLog
 from lustack.exports.errors import ExportMissingError
 from lustack.exports.table import FRESH_S
 from lustack.posix.errors import CorruptSidecarError
-from lustack.swift.device import Device, can_write_trusted
+from lustack.swift.device import Device
 
 
 @pytest.fixture
@@ -49,6 +49,19 @@ def test_the_reserved_directory_is_made_for_us_alone(device, tmp_path):
     assert device.attributes is device.attributes
     for path in (".lustack", ".lustack/sidecars"):
         assert (tmp_path / "real" / path).stat().st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+def test_a_file_system_that_takes_nothing_more_is_still_read(device, monkeypatch, code):
+    os.close(device._open_sidecars())
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    if code == errno.EROFS:
+        monkeypatch.setattr(os, "removexattr", refuse)
+    assert device.attributes.trusted == (os.geteuid() == 0)
 
 
 def test_a_sidecar_can_be_kept(device):
@@ -102,27 +115,3 @@ class TestHome:
         time.sleep(FRESH_S)
         with device.home("a", "c") as home:
             assert home.path == b"."
-
-
-class TestTrusted:
-    def test_root_can_write_trusted_attributes_here(self, tmp_path):
-        with opened(tmp_path) as fd:
-            assert can_write_trusted(fd) == (os.geteuid() == 0)
-
-    def test_some_file_systems_have_none(self):
-        with opened("/proc/self") as fd:
-            assert not can_write_trusted(fd)
-
-    def test_what_else_goes_wrong_is_no_answer(self):
-        with pytest.raises(OSError, match="No such file") as caught:
-            can_write_trusted(-1)
-        assert caught.value.errno == errno.ENOENT
-
-
-@contextlib.contextmanager
-def opened(path):
-    fd = os.open(path, os.O_PATH)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
