@@ -6,7 +6,7 @@
 
 Rule 1: the share is mounted when something is read or written, not only at start: a client that was evicted or rebooted
     without its mounts does not write backups into the directory below the mount point.
-Rule 2: a chunk appears whole or not at all.
+Rule 2: a chunk appears whole or not at all, and what Cinder is told is there survives a crash.
 Rule 3: importing this module registers the connector of `lustack.brick`, so that volumes are read as raw bytes.
 """
 
@@ -25,6 +25,7 @@ from oslo_log import log as logging
 from lustack.brick import connector
 from lustack.brick.bounded import BoundedRunner
 from lustack.brick.client import LustreClient
+from lustack.cinder import recorder
 from lustack.cinder.faults import translated
 from lustack.cinder.opts import BACKUP_OPTS
 
@@ -89,7 +90,7 @@ class LustreBackupDriver(posix.PosixBackupDriver):
         """The chunks of a backup."""
         self._mount()
         names: list[str] = super().get_container_entries(container, prefix)
-        return [name for name in names if not name.endswith(_Chunk.SUFFIX)]
+        return [name for name in names if not name.endswith((_Chunk.SUFFIX, recorder.SUFFIX))]
 
     def get_object_writer(self, container: str, object_name: str, extra_metadata: Any = None) -> Any:
         """A chunk to write."""
@@ -115,7 +116,7 @@ class LustreBackupDriver(posix.PosixBackupDriver):
 
 
 class _Chunk:
-    """A file that gets its name when it is complete and durable."""
+    """A file that gets its name, durably, when it is complete and durable."""
 
     SUFFIX = ".part"
 
@@ -144,6 +145,7 @@ class _Chunk:
                 os.fsync(self._file.fileno())
         if is_complete:
             os.rename(self._path + self.SUFFIX, self._path)
+            recorder.sync(os.fsencode(self._path))
         else:
             os.unlink(self._path + self.SUFFIX)
 

@@ -24,7 +24,8 @@ from lustack.posix.atomic import TemporaryFile, is_lustre, sync_directory, sync_
 PROGRAM: Final = "lustack-record"
 _SYNC: Final = "--sync"
 _USAGE_CODE: Final = 2
-_SUFFIX: Final = b".new"
+SUFFIX: Final = ".new"
+"""Behind the name of what is made for a moment, beside the file of that name."""
 _CREATE: Final = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -93,7 +94,7 @@ def sync(path: bytes) -> None:
 
 
 def _make(dirfd: int, name: bytes) -> TemporaryFile:
-    temporary = name + _SUFFIX
+    temporary = name + SUFFIX.encode()
     return TemporaryFile(dirfd, temporary, os.open(temporary, _CREATE, 0o600, dir_fd=dirfd), is_lustre(dirfd))
 
 

@@ -40,6 +40,24 @@ def test_a_chunk_appears_when_it_is_complete_and_is_read_back(driver: backup.Lus
         assert chunk.read() == b"bytes"
 
 
+def test_the_name_of_a_chunk_survives_a_crash(driver: backup.LustreBackupDriver, monkeypatch: pytest.MonkeyPatch):
+    steps = []
+    for name in ("fsync", "rename"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *words, name=name, real=real: (steps.append(name), real(*words)))
+    driver.put_container("x")
+    with driver.get_object_writer("x", "chunk-1") as chunk:
+        chunk.write(b"bytes")
+    assert steps == ["fsync", "rename", "fsync"]
+
+
+def test_what_a_crash_left_is_no_chunk(driver: backup.LustreBackupDriver):
+    driver.put_container("x")
+    for name in ("chunk-1", "chunk-2.part", "chunk-1.new"):
+        Path(driver.backup_path, "x", name).touch()
+    assert driver.get_container_entries("x", "chunk") == ["chunk-1"]
+
+
 def test_a_chunk_that_failed_leaves_nothing(driver: backup.LustreBackupDriver):
     driver.put_container("x")
     with pytest.raises(OSError, match="full"), driver.get_object_writer("x", "chunk-1"):
