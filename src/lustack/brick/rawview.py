@@ -56,6 +56,10 @@ class RawView:
     _pipe: IO[bytes]
     _messages: IO[bytes]
 
+    def has_ended(self) -> bool:
+        """Whether nobody shows it any more."""
+        return self._keeper.poll() is not None
+
     def close(self) -> None:
         """Stop showing it; what was written is in the image afterwards.
 
@@ -63,7 +67,7 @@ class RawView:
             RawViewError: the daemon failed.
         """
         self._pipe.close()
-        is_over = _wait_until(lambda: self._keeper.poll() is not None, CLOSE_LIMIT_S)
+        is_over = _wait_until(self.has_ended, CLOSE_LIMIT_S)
         reason = _read_all(self._messages)
         self._messages.close()
         _remove_place(self.path)
@@ -84,19 +88,34 @@ def open_view(image: str, root_helper: str = "") -> RawView:
         RawViewError: it cannot be shown; the reason says what is missing.
     """
     path = os.path.join(tempfile.mkdtemp(prefix="lustack-raw-"), "disk")
-    with open(path, "xb"):
-        pass
-    messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the view
-    reading, writing = os.pipe()
-    with open(reading, "rb", buffering=0) as far_end:
-        command = [*_find_program(root_helper), image, path]
-        keeper = subprocess.Popen(command, stdin=far_end, stdout=subprocess.DEVNULL, stderr=messages)
-    view = RawView(path, image, keeper, open(writing, "wb", buffering=0), messages)  # noqa: SIM115 - closed with the view
-    _wait_until(lambda: keeper.poll() is not None or _is_shown(path), OPEN_LIMIT_S)
-    if keeper.poll() is not None or not _is_shown(path):
+    try:
+        view = _start([*_find_program(root_helper), image, path], path, image)
+    except OSError as error:
+        _remove_place(path)
+        raise RawViewError(image, f"{error.filename}: {error.strerror}") from error
+    _wait_until(lambda: view.has_ended() or _is_shown(path), OPEN_LIMIT_S)
+    if view.has_ended() or not _is_shown(path):
         view.close()  # says why it ended
         raise RawViewError(image, f"{DAEMON} did not show it within {OPEN_LIMIT_S:g} s")
     return view
+
+
+def _start(command: Sequence[str], path: str, image: str) -> RawView:
+    """Start what shows an image at a file.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with contextlib.ExitStack() as undone:
+        with open(path, "xb"):
+            pass
+        messages = undone.enter_context(tempfile.TemporaryFile())
+        reading, writing = os.pipe()
+        pipe = undone.enter_context(open(writing, "wb", buffering=0))
+        with open(reading, "rb", buffering=0) as far_end:
+            keeper = subprocess.Popen(command, stdin=far_end, stdout=subprocess.DEVNULL, stderr=messages)
+        undone.pop_all()  # closed with the view
+    return RawView(path, image, keeper, pipe, messages)
 
 
 def measure(image: str, image_format: str) -> int:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,14 @@ def test_what_is_no_image_is_not_shown_and_the_reason_is_said(tmp_path: Path):
     with pytest.raises(RawViewError, match="not in qcow2 format"):
         rawview.measure(str(tmp_path / "image"), "qcow2")
     assert rawview.measure(make(tmp_path / "good"), "qcow2") == 64 << 20
+
+
+def test_a_program_that_cannot_be_started_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rawview, "_find_program", lambda root_helper: [str(tmp_path / "sudo")])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(RawViewError, match="sudo: No such file"):
+        rawview.open_view(str(tmp_path / "image"))
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_daemon_that_neither_shows_nor_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
