@@ -53,3 +53,11 @@ def test_systemd_understands_the_units(unit, tmp_path):
     copy.write_text(text)
     done = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True, check=False)
     assert (done.returncode, [line for line in done.stderr.splitlines() if "lustack" in line]) == (0, [])
+
+
+def test_the_unit_of_the_daemon_hides_no_changelog_from_it():
+    # The changelogs of Lustre are devices. A /dev of its own lacks them, and a device that is named is the only one
+    # that may be opened then; protecting the clock names one. Source: systemd.exec(5), systemd.resource-control(5).
+    [unit] = [unit for unit in UNITS if unit.name == "lustack-sync.service"]
+    keys = {line.partition("=")[0] for line in unit.read_text().splitlines()}
+    assert keys.isdisjoint({"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock"})
