@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -213,6 +214,15 @@ class Launcher:
         """Set aside what is in logs that grew too long; the programs go on writing to the emptied files."""
         for name in os.listdir(self.logs):
             path = os.path.join(self.logs, name)
-            if name.endswith(".log") and os.path.getsize(path) > LOG_LIMIT_BYTES:
-                shutil.copyfile(path, f"{path}.1")
+            if name.endswith(".log") and _size_of(path) > LOG_LIMIT_BYTES:
+                # Where there is no room to set it aside, it makes room.
+                with suppress(OSError):
+                    shutil.copyfile(path, f"{path}.1")
                 os.truncate(path, 0)
+
+
+def _size_of(path: str) -> int:
+    """How long a file is; 0 if somebody has removed it."""
+    with suppress(FileNotFoundError):
+        return os.path.getsize(path)
+    return 0

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 
 import pytest
@@ -162,3 +164,17 @@ def test_a_long_log_is_set_aside_and_its_program_goes_on_writing(launcher, tmp_p
         launcher.trim_logs()
     assert (log.read_text(), short.read_text()) == ("next", "short")
     assert (tmp_path / "a.log.1").stat().st_size == supervise.LOG_LIMIT_BYTES + 1
+
+
+def test_a_full_disk_or_a_log_that_is_gone_ends_nothing(launcher, tmp_path, monkeypatch):
+    log = tmp_path / "a.log"
+    log.touch()
+    os.truncate(log, supervise.LOG_LIMIT_BYTES + 1)
+    (tmp_path / "gone.log").symlink_to("nothing")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    launcher.trim_logs()
+    assert log.stat().st_size == 0

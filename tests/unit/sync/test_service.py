@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -219,6 +220,14 @@ def test_nobody_is_told_who_does_not_want_to_know(tmp_path):
     service.notify("READY=1", f"{tmp_path}/gone")
     assert "NOTIFY_SOCKET" not in os.environ
     service.notify("READY=1")
+
+
+def test_without_a_descriptor_left_systemd_is_not_told(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    service.notify("WATCHDOG=1", f"{tmp_path}/socket")
 
 
 @pytest.mark.parametrize(("usec", "told"), [("", []), ("2000000", [b"WATCHDOG=1"])])
