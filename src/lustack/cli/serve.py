@@ -152,9 +152,9 @@ def render_json(served: instance.Instance) -> str:
 def render_text(served: instance.Instance) -> str:
     """How to reach it, and three commands to try, for people."""
     host, access = served.host, served.access
-    swift = f"swift -A {access.auth_url} -U {shlex.quote(access.user)} -K {shlex.quote(access.key)}"
-    keys = f"AWS_ACCESS_KEY_ID={access.s3_access_key} AWS_SECRET_ACCESS_KEY={access.s3_secret_key}"
-    container = f"{host.directory}/{os.path.basename(access.storage_url)}/demo"
+    swift = f"{find_program('swift')} -A {access.auth_url} -U {shlex.quote(access.user)} -K {shlex.quote(access.key)}"
+    container = shlex.quote(f"{host.directory}/{os.path.basename(access.storage_url)}/demo")
+    wait = f"{find_program('lustack')} sync wait {shlex.quote(host.directory)}"
     return f"""
 Serving {host.directory}
   Swift  {access.auth_url}  user {access.user}  key {access.key}
@@ -164,10 +164,21 @@ Serving {host.directory}
 
 An object is a file, a file is an object. Try, in another terminal:
   {swift} upload --object-name hosts demo /etc/hosts
-  cat {shlex.quote(f"{container}/hosts")}
-  {keys} aws --endpoint-url {access.s3_endpoint} s3 ls s3://demo/
+  cat {container}/hosts
+  cp /etc/os-release {container}/ && {wait} && {swift} list demo
 
 Ctrl-C stops everything; the same command continues."""
+
+
+def find_program(name: str, python: str = sys.executable) -> str:
+    """What to type for a program: its path, where it is beside our interpreter and the shell would not find it.
+
+    Args:
+        name: of the program.
+        python: the interpreter.
+    """
+    beside = os.path.join(os.path.dirname(python), name)
+    return shlex.quote(beside) if shutil.which(name) is None and os.path.exists(beside) else name
 
 
 @contextmanager

@@ -158,9 +158,22 @@ def test_people_get_what_they_need_and_three_commands(served):
     text = serve.render_text(served)
     for fact in dataclasses.astuple(served.access):
         assert fact in text
-    assert "cat '/data with blank/AUTH_test/demo/hosts'" in text
+    assert "cat '/data with blank/AUTH_test/demo'/hosts" in text
     assert "swift -A http://127.0.0.1:8080/auth/v1.0 -U test:tester -K testing upload" in text
-    assert "aws --endpoint-url http://127.0.0.1:8080 s3" in text
+    assert "cp /etc/os-release '/data with blank/AUTH_test/demo'/ && " in text
+    assert "lustack sync wait '/data with blank' && " in text
+
+
+def test_programs_beside_the_interpreter_are_named_by_their_path(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "swift"
+    program.parent.mkdir()
+    program.touch(0o755)
+    python = str(tmp_path / "bin" / "python")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert serve.find_program("swift", python) == str(program)
+    assert serve.find_program("lustack", python) == "lustack"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert serve.find_program("swift", python) == "swift"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
