@@ -162,7 +162,12 @@ class ManagingMixin(ChainMixin):
         Returns:
             What Cinder must record of the volume.
         """
+        update = self._take_name(volume, new_volume, original_status)
+        # Last, right before Cinder records where the volume is now: cut off before, it is what it was.
         self._swap_formats(volume, new_volume)
+        return update
+
+    def _take_name(self, volume: Any, new_volume: Any, original_status: str) -> dict[str, str | None]:
         location = new_volume.provider_location
         kept = {"_name_id": new_volume._name_id or new_volume.id, "provider_location": location}  # noqa: SLF001
         # In use, or on the same share, where the original still has its name: the copy keeps its own.
@@ -186,7 +191,8 @@ class ManagingMixin(ChainMixin):
             return
         with volume.obj_as_admin(), new_volume.obj_as_admin():
             old, new = self._read_metadata(volume), self._read_metadata(new_volume)
-            for target, formats in ((volume, new), (new_volume, old)):
+            # The copy first: what the volume is stays known.
+            for target, formats in ((new_volume, old), (volume, new)):
                 rest = {key: value for key, value in target.admin_metadata.items() if "format" not in key}
                 target.admin_metadata = rest | {
                     key: formats[key] for key in ("format", "base_format") if key in formats

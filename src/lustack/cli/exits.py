@@ -22,7 +22,14 @@ YOURS_TO_FIX = 2
 TRY_AGAIN = 3
 
 # What belongs to an extra of ours (pyproject.toml), by the first part of the module's name.
-_EXTRAS = {"swift": "server", "oslo_config": "sync", "oslo_log": "sync", "prometheus_client": "sync"}
+_EXTRAS = {
+    "cinder": "cinder",
+    "os_brick": "cinder",
+    "swift": "server",
+    "oslo_config": "sync",
+    "oslo_log": "sync",
+    "prometheus_client": "sync",
+}
 
 
 def code_of(error: LustackError) -> int:

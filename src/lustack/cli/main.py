@@ -24,6 +24,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "fsck": ("lustack.cli.fsck", "check files against listings and metadata"),
     "serve": ("lustack.cli.serve", "serve a directory as Swift and S3 on this machine"),
     "sync": ("lustack.cli.sync", "make Swift's listings follow the files"),
+    "volume": ("lustack.cli.volume", "heal volumes of Cinder"),
 }
 """Noun -> module, and what it does."""
 
