@@ -26,15 +26,12 @@ def opened(path, flags):
 
 
 class TestMountedLustre(LustreContract):
-    def test_paths_are_found_by_both_ioctls_too(self, ground):
+    def test_paths_are_found_by_the_ioctl_too(self, ground):
         ground.write(ground.top + b"/f", b"x")
         ground.link(ground.top + b"/f", ground.top + b"/g")
         key = self.key(ground, ground.top + b"/f")
         with opened(ground.real(b""), os.O_RDONLY | os.O_DIRECTORY) as root:
             assert sorted(client.paths_of(root, key)) == [ground.top + b"/f", ground.top + b"/g"]
-        with opened(ground.real(ground.top + b"/f"), os.O_RDONLY) as fd:
-            names = {kernel.parent_of(fd, link).name for link in (0, 1)}
-            assert (names, kernel.parent_of(fd, 2)) == ({b"f", b"g"}, None)
         assert sorted(ground.lustre._links_by_path(key), key=repr) == sorted(ground.lustre.links(key), key=repr)
 
     def test_the_data_version_changes_with_the_content_and_with_nothing_else(self, ground):

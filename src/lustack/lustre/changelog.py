@@ -66,7 +66,6 @@ class Type(IntEnum):
 HAS_SOURCE: Final = 0x2000
 HAS_JOB: Final = 0x4000
 HAS_EXTRA: Final = 0x8000
-KNOWN_FLAGS: Final = 0xFFFF
 """Source: lustre_user.h, CLF_RENAME, CLF_JOBID, CLF_EXTRA_FLAGS; 0x1000 is CLF_VERSION, which every record has."""
 
 LAST_LINK: Final = 0x1

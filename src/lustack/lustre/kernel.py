@@ -8,7 +8,6 @@ Rule 2: measured facts are of Lustre 2.17 with a 6.12 kernel; line numbers are o
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 import struct
@@ -78,12 +77,6 @@ _FID2PATH_HEADER: Final = struct.Struct("<16sQII")
 _NO_RECORD: Final = 0xFFFFFFFFFFFFFFFF
 _PATH_BYTES: Final = 16384
 
-# struct getparent { lu_fid; u32 linkno; u32 name_size; char name[] }: 24 bytes and the name.
-# _IOWR('f', 249, 24 bytes). Source: lustre_user.h, LL_IOC_GETPARENT; measured 0xc01866f9, ENODATA at the end.
-_GETPARENT: Final = 0xC01866F9
-_GETPARENT_HEADER: Final = struct.Struct("<16sII")
-_NAME_BYTES: Final = 256
-
 _libc = ctypes.CDLL(None, use_errno=True)
 _name_to_handle_at = _libc["name_to_handle_at"]
 _name_to_handle_at.argtypes = (
@@ -147,25 +140,6 @@ def path_of(root_fd: int, key: bytes, link: int, ioctl: Ioctl = fcntl.ioctl) -> 
     ioctl(root_fd, _FID2PATH, request)
     *_, after, _ = _FID2PATH_HEADER.unpack_from(request)
     return bytes(request[_FID2PATH_HEADER.size :]).split(b"\0", 1)[0], after
-
-
-def parent_of(fd: int, link: int, ioctl: Ioctl = fcntl.ioctl) -> Link | None:
-    """A name of an open inode; None beyond the last.
-
-    Args:
-        fd: open for reading; O_PATH is not enough.
-        link: which of its names, from 0.
-        ioctl: makes the call.
-    """
-    request = bytearray(_GETPARENT_HEADER.pack(b"", link, _NAME_BYTES) + bytes(_NAME_BYTES))
-    try:
-        ioctl(fd, _GETPARENT, request)
-    except OSError as error:
-        if error.errno != errno.ENODATA:
-            raise
-        return None
-    parent, _, _ = _GETPARENT_HEADER.unpack_from(request)
-    return Link(FidKey(parent), bytes(request[_GETPARENT_HEADER.size :]).split(b"\0", 1)[0])
 
 
 # -- all names of an inode: the attribute trusted.link ----------------------------------------------------------------

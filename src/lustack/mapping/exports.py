@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which directories outside the device are containers: the table of exports, and both directions of its names.
+"""Which directories outside the device are containers: the table of exports.
 
 An export binds a directory, somewhere on the machine, to one container. The files in it are the objects of that
 container; nothing is moved. The daemon, the events and the policy share one space of paths, those below the device's
@@ -8,7 +8,6 @@ root, so a file of an export has a path there, too: the one that it would have i
     /projects/cosmo/results/run1/a.h5  <->  AUTH_x/results/run1/a.h5  <->  /v1/AUTH_x/results/run1/a.h5
 
 Rule 1: no two exports bind one container, and no exported directory lies in another one, so a file has one name.
-Where tables come together that break this rule nevertheless, the longest prefix wins.
 Rule 2: what cannot be read whole is damaged. Nobody guesses at half a table.
 """
 
@@ -98,8 +97,6 @@ class Exports:
         """
         self._all = {export.key: export for export in exports}
         self._bound = {key: export for key, export in self._all.items() if export.stage is not Stage.LEAVING}
-        self._by_path = {export.path: export for export in self._bound.values()}
-        self._by_device_path = {bytes(export.device_path): export for export in self._bound.values()}
 
     def __iter__(self) -> Iterator[Export]:
         return iter(self._all.values())
@@ -133,24 +130,6 @@ class Exports:
     def accounts(self) -> set[str]:
         """The accounts that have exports."""
         return {account for account, _ in self._bound}
-
-    def to_device(self, path: bytes) -> RelPath | None:
-        """The path below the device root of something in an exported directory, None if it is in none.
-
-        Args:
-            path: absolute and plain.
-        """
-        found = _longest(self._by_path, path)
-        return None if found is None else RelPath(found.device_path + path[len(found.path) :])
-
-    def to_absolute(self, path: bytes) -> bytes | None:
-        """The inverse of `to_device`.
-
-        Args:
-            path: below the device root, without `.` and `..`.
-        """
-        found = _longest(self._by_device_path, path)
-        return None if found is None else found.path + path[len(found.device_path) :]
 
     def put(self, export: Export) -> Exports:
         """A table with one export more, or another one in the place of an old one of its container."""
@@ -199,17 +178,6 @@ def parse(content: bytes) -> Exports:
     if len({export.key for export in found}) != len(found):
         raise ExportsDamagedError("a container is in it twice")
     return Exports(found)
-
-
-def _longest(exports: Mapping[bytes, Export], path: bytes) -> Export | None:
-    """The export whose path is the longest prefix."""
-    end = len(path)
-    while end > 0:
-        found = exports.get(path[:end])
-        if found is not None:
-            return found
-        end = path.rfind(b"/", 0, end)
-    return None
 
 
 def _document(export: Export) -> dict[str, Any]:

@@ -50,15 +50,8 @@ def test_a_descriptor_that_is_not_the_root_of_a_mount_is_refused_by_the_kernel()
         kernel.path_of(3, FILE, 0, Recorded("FID2PATH by a fd of a file in the fs"))
 
 
-def test_the_names_of_an_open_inode_are_read_as_recorded():
-    found = [kernel.parent_of(3, link, Recorded(f"GETPARENT link {link}")) for link in range(3)]
-    assert found == [Link(FOLDER, b"f"), Link(FOLDER, b"second link"), None]
-
-
 def test_asking_for_names_elsewhere_fails_with_the_errno_of_the_kernel(tmp_path):
     fd = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(OSError, match="ioctl"):
-        kernel.parent_of(fd, 0)
     with pytest.raises(OSError, match="ioctl"):
         kernel.path_of(fd, FILE, 0)
     with pytest.raises(OSError, match="ioctl"):

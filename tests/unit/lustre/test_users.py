@@ -4,14 +4,7 @@ from __future__ import annotations
 import pytest
 
 from lustack.lustre import users
-from lustack.lustre.users import RegistrationError, User
-
-# Recorded.
-PARAMETER = """current_index: 980
-ID                            index (idle) mask
-cl5                             949 (1)
-cl7-lustackd                    916 (25) mask=MARK,CREAT,UNLNK
-"""
+from lustack.lustre.users import RegistrationError
 
 
 def test_the_command_names_the_mdt_the_user_and_the_types():
@@ -35,15 +28,3 @@ def test_what_registered_nobody_is_an_error():
     with pytest.raises(ValueError, match="User not found"):
         users.parse_registered("error: changelog_deregister: User not found")
     assert str(RegistrationError("lctl x", "so")) == "`lctl x` did not register a user: so"
-
-
-def test_the_users_of_an_mdt_are_read_from_its_parameter():
-    assert users.parse_users(PARAMETER) == (
-        980,
-        [User("cl5", "", 949, 1, ()), User("cl7", "lustackd", 916, 25, ("MARK", "CREAT", "UNLNK"))],
-    )
-
-
-def test_another_text_is_an_error():
-    with pytest.raises(ValueError, match="something"):
-        users.parse_users("something")

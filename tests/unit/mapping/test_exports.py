@@ -63,36 +63,6 @@ class TestTable:
         assert not Exports()
 
 
-class TestPaths:
-    def test_files_have_the_paths_that_they_would_have_in_the_device(self):
-        assert TABLE.to_device(b"/projects/cosmo/results/run1/a") == b"AUTH_x/results/run1/a"
-        assert TABLE.to_device(b"/projects/cosmo/results") == b"AUTH_x/results"
-        assert TABLE.to_absolute(b"AUTH_x/results/run1/a") == b"/projects/cosmo/results/run1/a"
-
-    @pytest.mark.parametrize("path", [b"/projects/cosmo/results2/a", b"/projects/cosmo", b"/", b"/old/a"])
-    def test_a_prefix_ends_at_a_slash(self, path):
-        assert TABLE.to_device(path) is None
-
-    @pytest.mark.parametrize("path", [b"AUTH_x/results2/a", b"AUTH_x", b"", b"AUTH_y/old/a"])
-    def test_other_containers_are_in_the_device(self, path):
-        assert TABLE.to_absolute(path) is None
-
-    def test_the_longest_prefix_wins(self):
-        inner = Export("AUTH_x", "inner", ONE.path + b"/run1", MARK, 1)
-        table = TABLE.put(inner)
-        assert table.to_device(ONE.path + b"/run1/a") == b"AUTH_x/inner/a"
-        assert table.to_device(ONE.path + b"/run2/a") == b"AUTH_x/results/run2/a"
-
-    def test_odd_names_of_containers_have_their_usual_paths(self):
-        odd = Export("AUTH_x", "..", b"/odd", MARK, 1)
-        assert Exports([odd]).to_device(b"/odd/a") == b"AUTH_x/%2E./a"
-
-    @given(plain_paths, names_of_swift, names_of_swift, plain_paths)
-    def test_both_directions_agree(self, directory, account, container, rest):
-        table = Exports([Export(account, container, directory, MARK, 1)])
-        assert table.to_absolute(table.to_device(directory + rest)) == directory + rest
-
-
 @pytest.mark.parametrize(
     ("path", "is_so"),
     [
