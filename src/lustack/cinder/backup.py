@@ -34,6 +34,9 @@ cfg.CONF.register_opts(BACKUP_OPTS)
 
 _ANSWER_LIMIT_S: Final = 10.0
 _MODE: Final = 0o660
+_PART: Final = ".part"
+# Names of what is no chunk yet.
+_CUT_OFF: Final = (_PART, recorder.SUFFIX)
 
 
 @interface.backupdriver
@@ -90,7 +93,7 @@ class LustreBackupDriver(posix.PosixBackupDriver):
         """The chunks of a backup."""
         self._mount()
         names: list[str] = super().get_container_entries(container, prefix)
-        return [name for name in names if not name.endswith((_Chunk.SUFFIX, recorder.SUFFIX))]
+        return [name for name in names if not name.endswith(_CUT_OFF)]
 
     def get_object_writer(self, container: str, object_name: str, extra_metadata: Any = None) -> Any:
         """A chunk to write."""
@@ -100,6 +103,16 @@ class LustreBackupDriver(posix.PosixBackupDriver):
         """A chunk to read."""
         self._mount()
         return super().get_object_reader(container, object_name, extra_metadata)
+
+    def delete_backup(self, backup: Any) -> None:
+        """Remove a backup, and what is left of it where its making was cut off."""
+        super().delete_backup(backup)
+        container, prefix = backup["container"], backup["service_metadata"]
+        if container is None or prefix is None:
+            return
+        with contextlib.suppress(FileNotFoundError):  # it went with the last chunk
+            for name in super().get_container_entries(container, prefix):
+                self.delete_object(container, name)
 
     def delete_object(self, container: str, object_name: str) -> None:
         """Remove a chunk, and its directory when it was the last."""
@@ -118,11 +131,9 @@ class LustreBackupDriver(posix.PosixBackupDriver):
 class _Chunk:
     """A file that gets its name, durably, when it is complete and durable."""
 
-    SUFFIX = ".part"
-
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file: IO[bytes] = open(path + self.SUFFIX, "wb")  # noqa: SIM115 - closed by __exit__
+        self._file: IO[bytes] = open(path + _PART, "wb")  # noqa: SIM115 - closed by __exit__
         os.fchmod(self._file.fileno(), _MODE)
 
     def __enter__(self) -> Self:
@@ -144,10 +155,10 @@ class _Chunk:
                 self._file.flush()
                 os.fsync(self._file.fileno())
         if is_complete:
-            os.rename(self._path + self.SUFFIX, self._path)
+            os.rename(self._path + _PART, self._path)
             recorder.sync(os.fsencode(self._path))
         else:
-            os.unlink(self._path + self.SUFFIX)
+            os.unlink(self._path + _PART)
 
 
 connector.register()

@@ -58,6 +58,22 @@ def test_what_a_crash_left_is_no_chunk(driver: backup.LustreBackupDriver):
     assert driver.get_container_entries("x", "chunk") == ["chunk-1"]
 
 
+@pytest.mark.parametrize("whole", [("b-00001",), ()])
+def test_what_a_crash_left_of_a_backup_goes_with_it(driver: backup.LustreBackupDriver, whole: tuple[str, ...]):
+    driver.put_container("ab/x")
+    for name in (*whole, "b-00002.part", "b-00001.new", "other-00001"):
+        Path(driver.backup_path, "ab/x", name).touch()
+    driver.delete_backup({"id": "b", "container": "ab/x", "service_metadata": "b-"})
+    assert os.listdir(os.path.join(driver.backup_path, "ab/x")) == ["other-00001"]
+    driver.delete_backup({"id": "other", "container": "ab/x", "service_metadata": "other-"})
+    assert os.listdir(driver.backup_path) == []
+
+
+def test_a_backup_that_was_not_begun_is_deleted(driver: backup.LustreBackupDriver):
+    driver.delete_backup({"id": "b", "container": None, "service_metadata": None})
+    assert os.listdir(driver.backup_path) == []
+
+
 def test_a_chunk_that_failed_leaves_nothing(driver: backup.LustreBackupDriver):
     driver.put_container("x")
     with pytest.raises(OSError, match="full"), driver.get_object_writer("x", "chunk-1"):
