@@ -98,12 +98,13 @@ class Reporter:
 
     def look(self, state: str) -> Status:
         """How the daemon is."""
-        now_ns = self.now_ns()
         engine, board, compared, sink = self.engine, self.engine.board, self.compared, self.engine.parts.sink
         with board.locked():
             counts = replace(board.counts)
             dirty, held = board.dirty.count()
             sources = tuple(self._source(reader) for reader in engine.readers)
+            # Not before the lock is had: whoever reads adds the age of the status to the lag.
+            now_ns = self.now_ns()
             return replace(
                 self._base,
                 state=state,
