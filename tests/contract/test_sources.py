@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from tests.lustres import QUICK, Watched
+from tests.lustres import QUICK, Watched, read_all
 
 from lustack.mapping.names import RelPath
 from lustack.sync.events import NameChanged
@@ -209,6 +209,11 @@ class TestChangelogSource(RememberingContract, LosingContract):
         source.watched = watched
         yield source
         watched.close()
+
+    def read_all(self, source):
+        # Threads of its own read the logs: that a moment goes by without events does not mean that all is read.
+        events, last = read_all(source)
+        return [event.path for event in events], last and last.position
 
     def happen(self, source, name):
         source.watched.lustre.write(b"device/" + name.encode(), b"content")

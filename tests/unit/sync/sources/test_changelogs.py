@@ -273,15 +273,15 @@ def test_a_nonce_is_reported_after_what_was_done_before_it_on_every_mdt(watched,
 
 
 def test_a_nonce_does_not_wait_in_a_log_that_is_dear_to_open(watched, fenced):
-    pace = replace(QUICK, dear=-1.0, longest=30.0)
+    pace = replace(QUICK, dear=-1.0, longest=10 * LIMIT_S)
     source = ChangelogSources("changelog:d1", fenced, watched.users, list(watched.roots.values()), pace)
     source.open(None)
     fenced.write(b"device/far/f", b"x")
     read_all(source, 0.3)
     fenced.write(b"device/" + path_of_nonce(1), b"")
-    batch = source.read(10.0)
+    batch = source.read(LIMIT_S)
     while batch is not None and paths_of(batch.events) != {path_of_nonce(1)}:
-        batch = source.read(10.0)
+        batch = source.read(LIMIT_S)
     assert batch is not None
     source.close()
 
