@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import pytest
 from tests.listings import KEY, POLICY
+from tests.waiting import LIMIT_S
 
+from lustack.sync import background as beside
 from lustack.sync import plan
 from lustack.sync.background import Background
 from lustack.sync.backlog import Backlog, Unhashed
@@ -35,6 +37,12 @@ class Counts:
 
     def count_swept(self, swept):
         self.swept.append(swept)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A machine that is slow makes no file a slow one."""
+    monkeypatch.setattr(beside, "_LINGER_S", LIMIT_S)
 
 
 @pytest.fixture
@@ -164,20 +172,12 @@ def test_a_file_that_goes_after_it_was_hashed_gets_no_row(playground, background
     assert playground.listed() == []
 
 
-def test_rows_do_not_wait_for_a_slow_file(playground, background):
+def test_rows_do_not_wait_for_a_slow_file(playground, background, monkeypatch):
+    monkeypatch.setattr(beside, "_LINGER_S", 0.0)
     for name in "ab":
         playground.write(name)
-
-    class Slow(Hasher):
-        def hash(self, site, name):
-            time.sleep(1.01)
-            return super().hash(site, name)
-
-    backlog = Backlog()
-    backlog.add(Unhashed(KEY, "b"))
-    slow = Slow(3.0, Pace(10**12, lambda _seconds: False), lambda: time.time_ns() + 3600 * 10**9)
-    background.hash(slow, Unhashed(KEY, "a"), backlog, Counts())
-    background.send(float("inf"))
+    backlog, counts = hash_all(background, playground, "a", "b")
+    assert counts.hashed == [Outcome.HASHED]
     assert playground.listed() == ["a"]
     assert len(backlog) == 1
 
