@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -11,7 +12,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +65,14 @@ def export(site: Site, *arguments: str | Path, code: int | None = 0) -> str:
     )
     assert code in (None, done.returncode), done.stdout
     return done.stdout
+
+
+def trouble(site: Site, *, forget: bool = False) -> str:
+    """What the daemon said last, the one before too unless that is forgotten; empty: nothing."""
+    status = site.conf.parent / "sync" / "status.json"
+    if forget:
+        status.unlink(missing_ok=True)
+    return str(json.loads(status.read_text())["trouble"]) if status.exists() else ""
 
 
 def write(directory: Path, path: bytes | str, body: bytes = b"body") -> Path:
@@ -183,6 +191,7 @@ def test_events_of_an_export_are_followed_and_what_happened_while_it_was_away_is
     # Without events nothing would be noticed within an hour.
     site.conf.write_text(conf.replace("interval_s = 0.2", "interval_s = 3600\ncheck_interval_s = 3600"))
     write(directory, "before")
+    trouble(site, forget=True)
     try:
         with daemon(site):
             export(site, "add", "AUTH_test", "results", directory)
@@ -191,8 +200,7 @@ def test_events_of_an_export_are_followed_and_what_happened_while_it_was_away_is
             (directory / "before").rename(directory / "after")
             wait_for(lambda: listing(site) == {"after": 4, "deep/er": 4})
             away = directory.rename(directory.parent / "away")
-            wait_for(lambda: "No such file" in export(site, "list"))
-            time.sleep(2)
+            wait_for(lambda: "No such file" in trouble(site))
             write(away, "while/away")
             (away / "after").unlink()
             away.rename(directory)
