@@ -63,7 +63,7 @@ class Swift:
         rings = Rings(self._account_nodes, self._container_nodes, (Policy(0, "gold", "files"),), 4)
         self.sink = SwiftSink(rings, self, self._now_ns)
 
-    def ask(self, node: Node, request: Request) -> Answer:
+    def ask(self, node: Node, request: Request, *, is_spare: bool = False) -> Answer:
         """See `Connections`."""
         self.asked.append((node.device, request))
         if node.device in self.down:

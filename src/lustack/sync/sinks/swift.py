@@ -233,7 +233,7 @@ class SwiftSink:
         refusal: Answer | None = None
         for node in nodes:
             try:
-                answer = self._connections.ask(node, request)
+                answer = self._connections.ask(node, request, is_spare=len(nodes) > 1)
             except NodeError as error:
                 reasons.append(str(error))
                 continue
@@ -252,7 +252,7 @@ class SwiftSink:
         reasons: list[str] = []
         for index, node in enumerate(nodes):
             try:
-                answer = self._connections.ask(node, requests[index % len(requests)])
+                answer = self._connections.ask(node, requests[index % len(requests)], is_spare=len(nodes) > 1)
             except NodeError as error:
                 reasons.append(str(error))
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -19,6 +20,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_any(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        assert self.server.may_talk.wait(LIMIT_S)
         text = b"\n".join([self.command.encode(), self.path.encode(), body])
         self.server.asked.append((self.client_address, dict(self.headers)))
         self.send_response(202)
@@ -42,6 +44,8 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
         found.asked = []
+        found.may_talk = threading.Event()
+        found.may_talk.set()
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield found
@@ -106,6 +110,91 @@ def test_a_server_that_says_nothing_is_named():
         with contextlib.closing(Connections(timeout_s=0.1)) as connections:
             with pytest.raises(NodeError, match="timed out"):
                 connections.ask(node, request())
+
+
+class Silent:
+    """A server that takes connections and says nothing, and a clock."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.node = Node("127.0.0.1", self.listener.getsockname()[1], "sda", 7)
+        self.now_s = 1000.0
+        self.connections = Connections(timeout_s=0.05, monotonic_s=lambda: self.now_s)
+
+    def close(self):
+        self.connections.close()
+        self.listener.close()
+
+    def said(self, *, is_spare=True):
+        with pytest.raises(NodeError) as caught:
+            self.connections.ask(self.node, request(), is_spare=is_spare)
+        return caught.value.why
+
+
+@pytest.fixture
+def silent():
+    with contextlib.closing(Silent()) as found:
+        yield found
+
+
+def test_a_server_that_says_nothing_is_left_alone_for_a_while_where_others_can_answer(silent):
+    assert [silent.said() for _ in range(3)] == ["timed out", *["it said nothing lately"] * 2]
+    assert silent.said(is_spare=False) == "timed out"
+    silent.now_s += 31.0
+    assert [silent.said(), silent.said()] == ["timed out", "it said nothing lately"]
+
+
+def test_one_request_at_a_time_tries_whether_it_is_back(silent):
+    silent.said()
+    silent.now_s += 31.0
+    assert [silent.connections._is_avoided(silent.node) for _ in range(3)] == [False, True, True]
+
+
+def test_a_server_that_is_back_is_asked_as_ever(silent):
+    silent.said()
+    silent.listener.accept()[0].close()
+    silent.now_s += 31.0
+    answers = threading.Thread(target=lambda: answer_once(silent.listener))
+    answers.start()
+    silent.connections._timeout_s = LIMIT_S
+    assert silent.connections.ask(silent.node, request(), is_spare=True).status == 204
+    answers.join()
+    assert not silent.connections._is_avoided(silent.node)
+
+
+def answer_once(listener):
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(10_000)
+        connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_where_nothing_comes_no_idle_connection_is_trusted(server, node, connections):
+    connections.ask(node, request())
+    [[idle]] = connections._idle.values()
+    idle.sock.settimeout(0.05)
+    # A second one, of another thread.
+    connections._exchange(HTTPConnection(node.host, node.port, timeout=LIMIT_S), node, request())
+    connections._idle[node.host, node.port].reverse()
+    server.may_talk.clear()
+    with pytest.raises(NodeError, match="timed out"):
+        connections.ask(node, request())
+    server.may_talk.set()
+    assert not any(connections._idle.values())
+    assert connections.ask(node, request()).is_success
+
+
+def test_a_machine_that_is_not_there_is_waited_for_less_long(monkeypatch):
+    waited_s = []
+
+    def never(_address, timeout, *_):
+        waited_s.append(timeout)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", never)
+    with pytest.raises(NodeError, match="timed out"):
+        Connections().ask(Node("192.0.2.1", 6201, "sda", 7), request())
+    assert waited_s == [10.0]
 
 
 def test_a_server_that_goes_away_is_named(server, node, connections):

@@ -74,10 +74,10 @@ def test_two_copies_may_not_be_away(made):
 def test_a_copy_that_went_away_meanwhile_counts_as_away(made):
     ask = made.ask
 
-    def lose(node, request):
+    def lose(node, request, **options):
         if request.method == "UPDATE" and node.device in {"sda", "sdb"}:
             return Answer(503, {}, b"")
-        return ask(node, request)
+        return ask(node, request, **options)
 
     made.sink._connections.ask = lose
     with pytest.raises(SwiftUnavailableError, match="UPDATE"):
@@ -126,10 +126,10 @@ def test_rows_that_brought_a_container_back_can_be_removed(made):
 def test_a_container_that_goes_between_look_and_rows_is_gone(made):
     ask = made.ask
 
-    def delete_before_update(node, request):
+    def delete_before_update(node, request, **options):
         if request.method == "UPDATE":
             return Answer(404, {}, b"")
-        return ask(node, request)
+        return ask(node, request, **options)
 
     made.sink._connections.ask = delete_before_update
     with pytest.raises(ContainerGoneError):
@@ -139,8 +139,8 @@ def test_a_container_that_goes_between_look_and_rows_is_gone(made):
 def test_a_container_that_goes_between_two_looks_is_gone(made):
     ask = made.ask
 
-    def lose(node, request):
-        return Answer(404, {}, b"") if request.method == "GET" else ask(node, request)
+    def lose(node, request, **options):
+        return Answer(404, {}, b"") if request.method == "GET" else ask(node, request, **options)
 
     made.sink._connections.ask = lose
     with pytest.raises(ContainerGoneError):
@@ -150,8 +150,8 @@ def test_a_container_that_goes_between_two_looks_is_gone(made):
 def test_rows_that_swift_does_not_take_are_refused(made):
     ask = made.ask
 
-    def refuse(node, request):
-        return Answer(400, {}, b"") if request.method == "UPDATE" else ask(node, request)
+    def refuse(node, request, **options):
+        return Answer(400, {}, b"") if request.method == "UPDATE" else ask(node, request, **options)
 
     made.sink._connections.ask = refuse
     with pytest.raises(SwiftRefusedError, match="400"):
@@ -269,8 +269,8 @@ def test_a_root_that_goes_with_its_shards_is_gone(made):
     made.shard(KEY, "b")
     ask = made.ask
 
-    def lose(node, request):
-        return Answer(404, {}, b"") if request.method == "GET" else ask(node, request)
+    def lose(node, request, **options):
+        return Answer(404, {}, b"") if request.method == "GET" else ask(node, request, **options)
 
     made.sink._connections.ask = lose
     with pytest.raises(ContainerGoneError):
