@@ -12,7 +12,7 @@ Rule 3: only rows of this process are known; another daemon's are not (rare, and
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lustack.mapping.metadata import timestamp_text
 from lustack.sync.plan import SentRow
@@ -48,7 +48,7 @@ class RecentSink(Sink):
         self._young: dict[tuple[ContainerKey, str], str] = {}
         self._old: dict[tuple[ContainerKey, str], str] = {}
         self._young_latest = self._old_latest = self._since
-        self._flying: dict[object, tuple[ContainerKey, str]] = {}
+        self._flying: dict[object, Mapping[tuple[ContainerKey, str], str]] = {}
         self._failed = ""
 
     def is_untouched(self, key: ContainerKey, name: str, since: str) -> bool:
@@ -62,8 +62,7 @@ class RecentSink(Sink):
         """Whether Swift has certainly taken a row for a name with a later timestamp than this."""
         with self._lock:
             sent = self._young.get((key, name)) or self._old.get((key, name), "")
-            unsure = [latest for flying, latest in self._flying.values() if flying == key]
-            return sent > max(since, self._failed, *unsure)
+            return sent > max(since, self._failed) and not any((key, name) in rows for rows in self._flying.values())
 
     def has_account(self, account: str) -> bool:
         """See `Sink`."""
@@ -95,10 +94,10 @@ class RecentSink(Sink):
                 self._old, self._old_latest = self._young, self._young_latest
                 self._young, self._young_bytes = {}, 0
             self._young_bytes += size_bytes
-            self._young.update({(key, row.name): row.timestamp for row in rows})
-            latest = max((row.timestamp for row in rows), default="")
-            self._young_latest = max(self._young_latest, latest)
-            self._flying[flight] = (key, latest)
+            sent = {(key, row.name): row.timestamp for row in rows}
+            self._young.update(sent)
+            self._young_latest = max(self._young_latest, _latest(sent))
+            self._flying[flight] = sent
         is_taken = False
         try:
             self._sink.send(key, rows)
@@ -108,9 +107,13 @@ class RecentSink(Sink):
 
     def _land(self, flight: object, rows: int, *, is_taken: bool) -> None:
         with self._lock:
-            _, latest = self._flying.pop(flight)
+            sent = self._flying.pop(flight)
             if is_taken:
                 self.rows += rows
                 self.batches += bool(rows)
             else:
-                self._failed = max(self._failed, latest)
+                self._failed = max(self._failed, _latest(sent))
+
+
+def _latest(sent: Mapping[tuple[ContainerKey, str], str]) -> str:
+    return max(sent.values(), default="")

@@ -98,3 +98,17 @@ def test_what_is_on_its_way_was_not_taken_yet(playground):
     recent.send(OTHER, [delete("x", 200 * S)])
     send(recent, "x", 300)
     assert found == [[False, False], False, [False, False], True]
+
+
+def test_what_was_taken_stays_so_while_other_names_of_its_container_are_on_their_way(playground):
+    found = []
+
+    class Asking(FakeSink):
+        def send(self, key, rows):
+            found.append(recent.was_taken(key, "x", at(100)))
+
+    recent = RecentSink(Asking(), 100 * S)
+    send(recent, "x", 200)
+    send(recent, "y", 300)
+    send(recent, "x", 400)
+    assert found == [False, True, False]
