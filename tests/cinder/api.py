@@ -92,6 +92,11 @@ class Cinder:
         self.look(backup)
         self.volume(volume)
 
+    def forget(self, backup) -> None:
+        """Take a backup's row out of the database, as if an older state of it had been restored."""
+        with contextlib.closing(sqlite3.connect(self.stand.state / "cinder.db", timeout=120)) as database, database:
+            database.execute("delete from backups where id = ?", (backup.id,))
+
     def upload(self, volume, disk_format: str) -> str:
         """Make an image of a volume; its id."""
         _, answer = self.api.volumes.upload_to_image(volume, False, "image", "bare", disk_format, "private", False)

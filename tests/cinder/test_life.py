@@ -152,6 +152,28 @@ def test_a_backup_holds_what_the_guest_sees_and_needs_the_source_no_more(cinder:
     assert not [path for path in cinder.stand.share("backups").rglob("*") if path.is_file()]
 
 
+def test_a_backup_that_cinder_forgot_is_taken_back_by_its_exported_record(cinder: Cinder):
+    volume = cinder.create(1, "qcow2")
+    cinder.write(volume, 0x41, 0)
+    base = cinder.backup(volume)
+    cinder.write(volume, 0x42, 5)
+    backups = [base, cinder.backup(volume, incremental=True)]
+    records = [cinder.api.backups.export_record(each.id) for each in backups]
+    for each in backups:
+        cinder.forget(each)
+    cinder.gone(volume)
+    assert not {each.id for each in backups} & {each.id for each in cinder.api.backups.list()}
+    for record in records:
+        cinder.api.backups.import_record(record["backup_service"], record["backup_url"])
+    back = [cinder.look(cinder.api.backups.get(each.id)) for each in backups]
+    restored = cinder.create(1, "raw")
+    cinder.restore(back[1], restored)
+    cinder.check(restored)
+    cinder.holds(restored, (0x41, 0), (0x42, 5))
+    cinder.gone(back[1], back[0], restored)
+    assert not [path for path in cinder.stand.share("backups").rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize(
     ("kind", "disk_format"),
     [
