@@ -260,8 +260,8 @@ def render_text(report: Report, *, dry_run: bool) -> str:
         lines.append(f"{report.tally.left + report.tally.withheld} rows were left as they are")
     if report.unlistable or report.unreadable:
         lines.append(f"{report.unlistable} entries cannot be objects, {report.unreadable} directories cannot be read:")
-        lines += [f"  {printable(path)}: {why}" for path, why in report.samples]
-    lines += [f"left alone: {printable(where)}: {why}" for where, why in report.notes]
+        lines += [f"  {printable(path)}: {printable(why)}" for path, why in report.samples]
+    lines += [f"left alone: {printable(where)}: {printable(why)}" for where, why in report.notes]
     return "\n".join(lines)
 
 

@@ -351,7 +351,7 @@ class Survey:
             with suppress(OSError):
                 hidden = first_entry(turn.device.root.fd, names.container_path(*turn.key))
                 if hidden is not None:
-                    self._note(turn.key, f"it is an export, so {os.fsdecode(hidden)} below the device is no object")
+                    self._note(turn.key, f"it is an export, so {os.fsdecode(hidden)!r} below the device is no object")
 
     def _forget_left(self, turn: _Turn) -> None:
         """An export has left, and so has its container: there is no listing to empty."""

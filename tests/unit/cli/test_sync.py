@@ -131,6 +131,14 @@ def test_a_follower_stops_when_it_is_told_to():
     assert follower.is_stopped()
 
 
+def test_a_report_can_be_printed_whatever_bytes_a_name_has():
+    odd = os.fsdecode(b"a/c/\xff\n")
+    report = Report(Tally(), 1, 0, 1, 0, [(odd, f"like {odd}")], [("a/c", f"so {odd} is no object")])
+    text = sync.render_text(report, dry_run=False)
+    assert text.encode("utf-8").count(b"\\udcff") == 3
+    assert len(text.splitlines()) == 4
+
+
 def test_a_report_tells_people_everything():
     report = Report(Tally(files=1, left=2, withheld=3), 1, 1, 2, 3, [("a/c/x", "why")], [("a/b", "left")])
     assert sync.render_text(report, dry_run=True).splitlines() == [

@@ -497,7 +497,7 @@ class TestExports:
         hidden.mkdir()
         assert run(playground).notes == []
         (hidden / "late").touch()
-        assert run(playground).notes == [("a/e", "it is an export, so a/e/late below the device is no object")]
+        assert run(playground).notes == [("a/e", "it is an export, so 'a/e/late' below the device is no object")]
         assert playground.listed(self.KEY) == ["a", "run/b"]
         shutil.rmtree(hidden)
         hidden.symlink_to("c")
