@@ -18,13 +18,14 @@ from contextlib import contextmanager, suppress
 
 from lustack.mapping import layout
 from lustack.mapping.exports import Export, Exports, ExportsDamagedError, Stage, parse, render
-from lustack.posix.atomic import TemporaryFile, replace_file, sync_rename
+from lustack.posix.atomic import TemporaryFile, sync_rename, write_all
 from lustack.posix.tree import make_directories, open_beneath
 
 FRESH_S = 0.25
 """So old may be what a reader says."""
 
 _NAME = layout.EXPORTS.rpartition(b"/")[2]
+_MODE = 0o644
 
 _Identity = tuple[int, int, int, int]
 
@@ -123,7 +124,8 @@ class Draft:
             return
         fd = open_beneath(self._root_fd, layout.RESERVED, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            replace_file(fd, _NAME, render(exports))
+            with _written(fd, exports) as temporary:
+                temporary.publish(_NAME)
         finally:
             os.close(fd)
         self.exports = exports
@@ -171,13 +173,21 @@ def _begin(root_fd: int) -> None:
     directory = make_directories(root_fd, layout.RESERVED, mode=0o700)
     try:
         if not _exists(root_fd, layout.EXPORTS_LOCK):
-            with TemporaryFile.create(directory, 0o600) as temporary, suppress(FileExistsError):
-                os.write(temporary.fd, render(Exports()))
+            with _written(directory, Exports()) as temporary, suppress(FileExistsError):
                 os.fsync(temporary.fd)
                 os.link(temporary.name, _NAME, src_dir_fd=directory, dst_dir_fd=directory)
                 sync_rename(directory, temporary.fd, on_lustre=temporary.on_lustre)
     finally:
         os.close(directory)
+
+
+@contextmanager
+def _written(directory: int, exports: Exports) -> Iterator[TemporaryFile]:
+    """A file that holds a table and has no name yet. Servers may read it, whoever writes it with whatever umask."""
+    with TemporaryFile.create(directory) as temporary:
+        os.fchmod(temporary.fd, _MODE)
+        write_all(temporary.fd, [render(exports)])
+        yield temporary
 
 
 def _exists(root_fd: int, path: bytes) -> bool:

@@ -156,6 +156,22 @@ class TestChanging:
             draft.save(draft.exports)
         assert (root / ".lustack" / "exports.json").stat().st_ino == before
 
+    @pytest.mark.parametrize("mask", [0o022, 0o077])
+    def test_servers_can_read_it_whoever_has_written_it(self, root_fd, root, tmp_path, mask):
+        # The daemon's unit has a umask that leaves nobody anything, and servers need not be of its user.
+        before = os.umask(mask)
+        try:
+            with table.changing(root_fd):
+                assert self._mode(root) == 0o644
+            table.finish(root_fd, export(root, tmp_path / "x"))
+        finally:
+            os.umask(before)
+        assert self._mode(root) == 0o644
+
+    @staticmethod
+    def _mode(root):
+        return (root / ".lustack" / "exports.json").stat().st_mode & 0o777
+
     def test_only_we_may_read_it(self, root, tmp_path):
         export(root, tmp_path / "x")
         assert (root / ".lustack").stat().st_mode & 0o777 == 0o700
