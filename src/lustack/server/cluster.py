@@ -135,7 +135,7 @@ def _of_node(site: Site, salt: Salt, node: str) -> dict[str, Sections]:
             f"{etc}/proxy-server.conf": _proxy(site),
             f"{etc}/object-server.conf": _object_server(site),
             f"{etc}/object-updater.conf": _object_updater(site),
-            f"{etc}/object-expirer.conf": {"DEFAULT": _common(site), "object-expirer": {}, **_internal(site)},
+            f"{etc}/object-expirer.conf": _object_expirer(site),
             f"{etc}/internal-client.conf": {"DEFAULT": {"swift_dir": etc}, **_internal(site)},
         }
     if node in dict(site.disks):
@@ -254,8 +254,20 @@ def _object_updater(site: Site) -> Sections:
     }
 
 
+def _object_expirer(site: Site) -> Sections:
+    return {
+        "DEFAULT": _common(site),
+        "object-expirer": {"recon_cache_path": site.places.cache},
+        **_internal(site),
+    }
+
+
 def _database_server(site: Site, node: str, kind: str, port: int) -> Sections:
-    parts = {f"{kind}-{part}": {"recon_cache_path": site.places.cache} for part in _DATABASE_PARTS[kind][1:]}
+    programs = [name for name in services(site, node) if name.startswith(f"swift-{kind}-")]
+    # A program whose section is not there does not start.
+    parts = {name.removeprefix("swift-"): {"recon_cache_path": site.places.cache} for name in programs[1:]}
+    if kind == "container":
+        parts["container-sharder"]["internal_client_conf_path"] = f"{site.places.swift_dir}/internal-client.conf"
     return {
         "DEFAULT": {
             **_common(site),

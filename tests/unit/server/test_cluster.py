@@ -125,6 +125,20 @@ def test_objects_of_deleted_accounts_are_removed_where_databases_and_files_are()
     assert "swift-account-reaper" in cluster.services(small, "10.0.0.1")
 
 
+def test_every_program_finds_its_section_and_writes_its_figures_where_the_cache_is():
+    text = SMALL + '[places]\ncache = "/var/cache/other"\nswift_dir = "/etc/other"\n'
+    files = [path for path in render(text) if path.endswith(("server.conf", "updater.conf", "expirer.conf"))]
+    found = {name: dict(read(path, text)[name]) for path in files for name in read(path, text).sections()}
+    programs = [
+        name.removeprefix("swift-")
+        for name in cluster.services(parse(text, "site.toml"), "10.0.0.1")
+        if name.startswith("swift-") and not name.endswith("-server")
+    ]
+    assert len(programs) == 9
+    assert {name: found[name]["recon_cache_path"] for name in programs} == dict.fromkeys(programs, "/var/cache/other")
+    assert found["container-sharder"]["internal_client_conf_path"] == "/etc/other/internal-client.conf"
+
+
 def test_an_address_of_version_6_stands_in_brackets_in_the_rings():
     text = SMALL.replace("10.0.0.1/d1", "::1/d1")
     assert "add account.builder r1z1-[::1]:6202/d1\n" in render(text)[cluster.RINGS]
