@@ -141,6 +141,16 @@ class Engine:
         self.readers.append(reader)
         self._start(f"reader-{source.name}", lambda: reader.run(self._stop))
 
+    def await_sources(self, stop: threading.Event) -> None:
+        """Waits until every source is open, or could not be opened: one that comes later wants a comparison of its own.
+
+        Args:
+            stop: ends it.
+        """
+        for reader in self.readers:
+            while not (stop.is_set() or reader.was_tried.wait(TICK_S)):
+                pass
+
     def stop(self) -> None:
         """Stops the threads, and waits for them. What was not acknowledged is read again the next time."""
         self._stop.set()

@@ -54,6 +54,7 @@ class Reader:
         position: what was acknowledged.
         losses: how often events were lost.
         why_down: why it is not read at the moment.
+        was_tried: set when it was opened, or could not be.
     """
 
     source: Source
@@ -66,6 +67,7 @@ class Reader:
     position: str = ""
     losses: int = 0
     why_down: str = "not opened yet"
+    was_tried: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._intake = Intake(self.policy_index, self.board.dirty)
@@ -77,6 +79,7 @@ class Reader:
     def run(self, stop: threading.Event) -> None:
         """Reads until `stop` is set."""
         self._open_first()
+        self.was_tried.set()
         while not stop.is_set():
             trouble: LustackError | None = None
             try:

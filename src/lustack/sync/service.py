@@ -220,6 +220,7 @@ class Daemon:
             self._unwatched.remove(policy)
             if choice.source is not None:
                 self.engine.add(policy, choice.source)
+        self.engine.await_sources(self.stop)
 
     def _rewatch(self) -> None:
         """Other directories are exported than before."""

@@ -289,6 +289,25 @@ def test_events_are_followed_between_comparisons(playground, world, chooser):
     assert status.read(world.settings.state_dir).mode == "events"
 
 
+def test_what_a_source_may_miss_is_compared_when_it_is_open_and_not_before(playground, world, chooser):
+    compared = threading.Event()
+    playground.sink.list_rows = spied(playground.sink.list_rows, compared.set)
+    source = chooser.sources[POLICY.device] = FakeSource(POLICY.device, chooser.guarantees)
+    # It takes its time.
+    source.open = spied(source.open, lambda: compared.wait(0.3))
+    with running(world, choose=chooser) as daemon:
+        wait_for(lambda: daemon.cycles and not daemon.engine.wants_tree())
+        assert daemon.cycles == 1
+
+
+def spied(call, before):
+    def spy(*arguments):
+        before()
+        return call(*arguments)
+
+    return spy
+
+
 @pytest.mark.expects_log("has lost events")
 def test_a_loss_is_worth_a_comparison_at_once(playground, world, chooser):
     with running(world, choose=chooser) as daemon:
