@@ -24,7 +24,7 @@ case $purpose in
     demo) profiles=(run demo) install=(--editable '.[server]' --group clients) ;;
     test) profiles=(run demo test) install=(--group tox) ;;
     volumes) profiles=(test volumes) install=(--group tox) ;;
-    openstack) profiles=(test volumes openstack) install=(--group tox) ;;
+    openstack) profiles=(run test volumes openstack) install=(--group tox) ;;
     dev) profiles=(run demo test) install=(--editable '.[server]' --group test --group lint --group tox) ;;
     install) profiles=(run) install=(--upgrade '.[server]') ;;
     *) echo "$0: unknown purpose $purpose" >&2; exit 2 ;;

@@ -28,11 +28,11 @@ export OS_VOLUME_API_VERSION=3.71 OS_COMPUTE_API_VERSION=2.95 PYTHONWARNINGS=ign
 """
 
 
-def connect(site: Site, project: str) -> openstack.connection.Connection:
-    """A client of everything, as `admin`."""
+def connect(site: Site, project: str, user: str = "admin") -> openstack.connection.Connection:
+    """A client of everything."""
     cloud = openstack.connect(
         auth_url=f"{site.url('keystone')}/v3",
-        username="admin",
+        username=user,
         password=PASSWORD,
         project_name=project,
         user_domain_name="Default",
