@@ -154,3 +154,16 @@ def test_every_metric_exists(tmp_path):
     }
     assert named
     assert [each for each in sorted(named) if each[1] not in known] == []
+
+
+def test_every_decision_has_a_number_of_its_own():
+    numbers = [page.name.partition("-")[0] for page in sorted((ROOT / "doc" / "decisions").glob("*.md"))]
+    assert numbers == [f"{number:04}" for number in range(len(numbers))]
+
+
+def test_every_link_between_pages_leads_somewhere():
+    links = {
+        (name(page), target) for page in PAGES for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text())
+    }
+    assert links
+    assert [each for each in sorted(links) if not (ROOT / each[0]).parent.joinpath(each[1]).exists()] == []
