@@ -220,11 +220,15 @@ def render_text(progress: Progress) -> str:
 
 
 def _positive_int(text: str) -> int:
-    return int(_positive_float(text))
+    # Half a name a second is not no limit.
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return number
 
 
 def _positive_float(text: str) -> float:
     number = float(text)
-    if number < 0:
+    if not number >= 0:
         raise argparse.ArgumentTypeError("must not be negative")
     return number

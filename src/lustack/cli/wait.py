@@ -101,6 +101,6 @@ def _configured(config_files: Sequence[str]) -> list[str]:
 
 def _seconds(text: str) -> float:
     number = float(text)
-    if number < 0:
+    if not number >= 0:
         raise argparse.ArgumentTypeError("must not be negative")
     return number

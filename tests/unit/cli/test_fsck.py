@@ -75,7 +75,9 @@ def test_a_scope_that_is_wrong_names_the_command(conf, capsys):
     assert "lustack fsck: scope" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--rate", "-1"], ["--settle", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--rate", "-1"], ["--rate", "0.5"], ["--settle", "x"], ["--settle", "nan"], ["--settle", "-1"]]
+)
 def test_numbers_are_checked(conf, capsys, arguments):
     with pytest.raises(SystemExit):
         main.main(["fsck", "--config-file", conf, *arguments])

@@ -37,7 +37,7 @@ def test_a_place_without_a_daemon_is_an_error(tmp_path, capsys):
     assert "no daemon looks after this" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["-1", "soon"])
+@pytest.mark.parametrize("text", ["-1", "soon", "nan"])
 def test_the_time_is_checked(device, capsys, text):
     with pytest.raises(SystemExit):
         main.main(["sync", "wait", str(device), "--timeout", text])
