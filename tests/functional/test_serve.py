@@ -153,6 +153,27 @@ def served_said(served: Served, *more: str) -> str:
     return "".join(f"lustack: {line}\n" for line in lines)
 
 
+def test_the_three_commands_that_it_prints_work_as_they_are(data):
+    # Where nothing of ours is on the path, as for who has just typed `make run`.
+    bare = {**os.environ, "PATH": "/usr/bin:/bin"}
+    process = subprocess.Popen([*SERVE, str(data), "--port", "0"], stdout=subprocess.PIPE, text=True, env=bare)
+    try:
+        said = list(iter(process.stdout.readline, "Ctrl-C stops everything; the same command continues.\n"))
+        _, _, shown = "".join(said).partition("Try, in another terminal:\n")
+        commands = shown.strip().splitlines()
+        # Nobody types that fast: the daemon comes up last.
+        wait_for((data / ".lustack" / "fence").exists)
+        options = {"shell": True, "capture_output": True, "text": True, "env": bare}
+        told = [subprocess.run(each, check=False, **options) for each in commands]
+        assert [done.returncode for done in told] == [0, 0, 0], told
+        assert told[1].stdout == Path("/etc/hosts").read_text()
+        assert told[2].stdout == "hosts\nos-release\n"
+    finally:
+        process.terminate()
+        process.communicate(timeout=STOP_LIMIT_S)
+        wait_for(lambda: not processes_of(Path(f"{data}.state")), STOP_LIMIT_S)
+
+
 def test_a_file_that_a_job_made_is_listed(data):
     with serving(data) as served:
         put(served, "o", b"1")
