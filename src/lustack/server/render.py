@@ -71,8 +71,8 @@ def _common(host: Host) -> dict[str, str]:
     """What every process of Swift reads."""
     return {
         "bind_ip": LOOPBACK,
-        # One process that serves by itself: less memory, and no child that could outlive it.
-        "workers": "0",
+        # By default one process that serves by itself: less memory, and no child that could outlive it.
+        "workers": str(host.workers),
         "user": host.user,
         "swift_dir": host.etc,
         "mount_check": "false",

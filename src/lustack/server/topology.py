@@ -110,6 +110,8 @@ class Host:
         sync: whether the daemon runs.
         sync_interval_s: how often the daemon looks for changes.
         updater_interval_s: how often Swift's daemons look for work.
+        workers: processes of each server; 0: one, which serves by itself. More than one need `memcached`: each would
+            remember its own tokens.
     """
 
     directory: str
@@ -129,6 +131,7 @@ class Host:
     sync: bool = True
     sync_interval_s: int = 5
     updater_interval_s: int = 5
+    workers: int = 0
 
     @property
     def etc(self) -> str:

@@ -53,6 +53,12 @@ def test_every_server_listens_on_the_loopback_interface_in_one_process():
         assert conf["swift_dir"] == "/data.state/etc"
 
 
+def test_every_server_has_as_many_processes_as_wanted():
+    host = dataclasses.replace(HOST, workers=4, memcached="/usr/bin/memcached")
+    for kind in ("proxy", "account", "container", "object"):
+        assert read(host, f"{kind}-server.conf")["DEFAULT"]["workers"] == "4"
+
+
 def test_databases_objects_and_pending_updates_have_a_place_each():
     devices = {
         name: read(HOST, f"{name}.conf")["DEFAULT"]["devices"]
