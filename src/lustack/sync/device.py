@@ -20,7 +20,7 @@ from lustack.mapping.exports import Export, Exports, ExportsDamagedError
 from lustack.mapping.names import UnrepresentableNameError
 from lustack.posix.tree import open_beneath, open_root
 from lustack.posix.xattrs import AttributeStore, Sidecars
-from lustack.sync.errors import DeviceMissingError
+from lustack.sync.errors import DeviceMissingError, OtherUserError
 from lustack.sync.observe import NOTHING_THERE, Directory, Observer
 
 _SEARCH = os.O_PATH | os.O_DIRECTORY
@@ -65,6 +65,20 @@ class Device:
             ExportsDamagedError: nobody knows.
         """
         return self.reader.current(self.root.fd)
+
+    def strangers(self) -> list[OtherUserError]:
+        """What is wrong with the user of the object servers: they have made the locks, and nobody else does."""
+        try:
+            fd = open_beneath(self.root.fd, layout.LOCKS, _SEARCH)
+        except OSError:
+            # No server has ever worked here, or nobody may look.
+            return []
+        try:
+            owner, user = os.fstat(fd).st_uid, os.geteuid()
+        finally:
+            os.close(fd)
+        does_agree = agrees(owner, user, trusted=self.observer.trusted)
+        return [] if does_agree else [OtherUserError(self.path, owner, user)]
 
     def roots(self) -> list[Root]:
         """Every directory whose files are objects: this device's root, and those of its exports."""
@@ -148,6 +162,17 @@ class Device:
                 yield from self._directories(path + b"/" + entry if path else entry, cut + entry + b"/")
             else:
                 yield cut + entry
+
+
+def agrees(owner: int, user: int, *, trusted: bool) -> bool:
+    """Whether object servers of a user believe what another one believes.
+
+    Args:
+        owner: who runs the servers.
+        user: the other one.
+        trusted: whether that one believes system metadata only in `trusted.*`, which is for root, where there is any.
+    """
+    return owner == 0 if trusted else owner != 0 or user == 0
 
 
 def open_exported(export: Export) -> Directory:

@@ -99,6 +99,28 @@ class DeviceMissingError(SyncError):
         return f"the device {self.path} cannot be used: {self.why}"
 
 
+class OtherUserError(SyncError):
+    """The object servers of a device do not run as the user who asks: they believe other attributes.
+
+    Attributes:
+        path: of its root.
+        owner: the user of the object servers, a number.
+        user: who asks, a number.
+    """
+
+    def __init__(self, path: str, owner: int, user: int) -> None:
+        super().__init__(path, owner, user)
+        self.path = path
+        self.owner = owner
+        self.user = user
+
+    def __str__(self) -> str:
+        return (
+            f"the object servers of {self.path} run as user {self.owner}, this as user {self.user}, who believes other "
+            f"metadata of files: run both as the same user, or listings say something else than the objects"
+        )
+
+
 class UnreadableError(SyncError):
     """The directory of an account or a container cannot be read, so nothing is known about what is in it.
 

@@ -208,6 +208,7 @@ class Survey:
             with open_device(path, compile_globs(self._settings.exclude)) as opened:
                 device = self._tools.inspect(opened)
                 self._check_identity(policy, device)
+                self._report.errors += device.strangers()
                 limits = self._limits(may_delete=device.mark is not None or self._options.force)
                 for turn in self._turns(device, policy, scope, cursor):
                     after = cursor.name if turn.key == (cursor.account, cursor.container) else ""

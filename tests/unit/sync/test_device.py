@@ -12,7 +12,7 @@ from lustack.exports.errors import ExportMissingError
 from lustack.exports.roots import Root
 from lustack.mapping import layout, names
 from lustack.mapping.exports import Stage
-from lustack.sync.device import open_device
+from lustack.sync.device import agrees, open_device
 from lustack.sync.errors import DeviceMissingError
 
 
@@ -28,6 +28,36 @@ def test_the_reserved_directory_is_the_mark(playground):
     with playground.device() as device:
         assert device.mark is None
         assert device.observer.trusted == (os.geteuid() == 0)
+
+
+@pytest.mark.parametrize(
+    ("owner", "user", "trusted", "expected"),
+    [
+        (0, 0, True, True),
+        (0, 0, False, True),  # a file system without them
+        (999, 999, False, True),
+        (999, 0, True, False),
+        (999, 0, False, True),  # likewise, with root squashed
+        (0, 999, False, False),
+    ],
+)
+def test_who_writes_trusted_attributes_must_not_meet_who_believes_others(owner, user, trusted, expected):
+    assert agrees(owner, user, trusted=trusted) is expected
+
+
+def test_the_user_of_the_object_servers_is_the_one_who_made_the_locks(playground, monkeypatch):
+    locks = playground.root / os.fsdecode(layout.LOCKS)
+    with playground.device() as device:
+        assert device.strangers() == []
+        locks.mkdir()
+        assert device.strangers() == []
+        user = os.geteuid()
+        other = 1000 if user == 0 else 0
+        status = os.stat_result((0, 0, 0, 0, other, 0, 0, 0, 0, 0))
+        monkeypatch.setattr(os, "fstat", lambda _fd: status)
+        [error] = device.strangers()
+        monkeypatch.undo()
+    assert f"of {playground.root} run as user {other}, this as user {user}" in str(error)
 
 
 def test_a_root_may_be_a_link(playground):

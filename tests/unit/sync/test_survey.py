@@ -13,9 +13,11 @@ from tests.listings import KEY, POLICY
 
 from lustack.exports.errors import ExportMissingError
 from lustack.mapping.exports import Exports, Stage
+from lustack.sync.device import Device
 from lustack.sync.errors import (
     DeviceMissingError,
     MassDeletionError,
+    OtherUserError,
     StoppedError,
     SwiftUnavailableError,
     UnreadableError,
@@ -529,3 +531,12 @@ class TestExports:
         report = run(playground)
         assert {type(error) for error in report.errors} == {DeviceMissingError}
         assert self.stages(playground) == [Stage.LEAVING]
+
+
+def test_object_servers_of_another_user_are_told(playground, monkeypatch):
+    playground.write("o")
+    monkeypatch.setattr(Device, "strangers", lambda device: [OtherUserError(device.path, 999, 0)])
+    report = run(playground)
+    assert [type(error) for error in report.errors] == [OtherUserError]
+    # The rest is done all the same.
+    assert playground.listed() == ["o"]
