@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lustack.mapping.exports import Export
 
 _BOUNDS = Bounds(places=2, deadline_s=0.5, patience_s=0.2)
+_UNKNOWN = "A device is out of reach, so nobody knows whether this account has exports. Try again later."
 _Known = TypeVar("_Known")
 
 
@@ -57,6 +58,7 @@ class Gate:
         self._roots: list[str] = []
         self._rooted_s = -FRESH_S
         self._known: dict[str, Exports] = {}
+        self._seen: set[str] = set()
         self._asking: dict[str, Any] = {}
         self._readers: dict[str, Reader] = {}
         self._checked: dict[str, tuple[float, str]] = {}
@@ -74,8 +76,15 @@ class Gate:
         return None
 
     def has_exports(self, account: str) -> bool:
-        """Whether containers of this account are exports; raises as `find`."""
-        return any(account in exports.accounts() for exports in self._tables())
+        """Whether containers of this account are exports.
+
+        Raises:
+            HTTPException: nobody knows: as `find`, and while the table of a device was never seen.
+        """
+        found = any(account in exports.accounts() for exports in self._tables())
+        if not found and not self._seen.issuperset(self._our_roots()):
+            raise faults.http_error("503 Service Unavailable", _UNKNOWN)
+        return found
 
     def check(self, account: str, container: str) -> None:
         """Lets a request for an object pass unless its container is an export that is out of reach.
@@ -129,11 +138,14 @@ class Gate:
     def _renew(self, root: str, reader: Reader) -> Exports:
         asking = self._asking[root] = Event()
         try:
-            found = self._known[root] = self._ask(self._known.get(root, Exports()), _read, reader, root)
+            found = self._ask(None, _read, reader, root)
+            if found is not None:
+                self._seen.add(root)
+            known = self._known[root] = self._known.get(root, Exports()) if found is None else found
         finally:
             self._asking.pop(root, None)
             asking.send()
-        return found
+        return known
 
     def _ask(self, known: _Known, call: Callable[..., _Known], *args: Any) -> _Known:
         """What a call says, or what was known when it does not answer."""
@@ -143,13 +155,13 @@ class Gate:
             return known
 
 
-def _read(reader: Reader, root: str) -> Exports:
+def _read(reader: Reader, root: str) -> Exports | None:
+    """The table of a device; None: it is out of reach, and the object server says what is the matter."""
     try:
         with opened_device(root) as root_fd:
             return reader.current(root_fd)
     except OSError:
-        # The object server says what is the matter with its device.
-        return Exports()
+        return None
 
 
 def _problem(export: Export) -> str:

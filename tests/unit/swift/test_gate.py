@@ -105,6 +105,21 @@ def test_a_device_that_is_away_is_the_business_of_the_object_server(gate, root):
     assert not is_refused(gate)
 
 
+def test_of_a_device_that_was_never_seen_nobody_says_that_an_account_has_no_exports(gate, root, tmp_path, clock):
+    export(root, tmp_path / "x")
+    root.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(HTTPException) as caught:
+            gate.has_exports("b")
+        assert caught.value.status == "503 Service Unavailable"
+        clock.wait()
+    (tmp_path / "away").rename(root)
+    assert (gate.has_exports("a"), gate.has_exports("b")) == (True, False)
+    root.rename(tmp_path / "away")
+    clock.wait()
+    assert (gate.has_exports("a"), gate.has_exports("b")) == (True, False)
+
+
 @pytest.mark.expects_log("^WARNING swift.tests: exports: the file system does not answer$")
 def test_what_was_known_stays_while_the_file_system_does_not_answer(gate, root, tmp_path, clock, monkeypatch):
     found = export(root, tmp_path / "x")
