@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from oslo_concurrency import processutils
 
@@ -21,6 +21,8 @@ from lustack.cinder.errors import UnknownFormatError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.images import Image, Images, Layer
 from lustack.cinder.record import is_own_file
+
+_FORMATS: Final = frozenset({"format", "base_format"})
 
 
 class ChainMixin:
@@ -90,13 +92,20 @@ class ChainMixin:
             volume.obj_load_attr("admin_metadata")
         return dict(volume.admin_metadata)
 
-    def _set_formats(self, volume: Any, **formats: str) -> None:
-        """Record formats with a volume: `format` of the active file, `base_format` of the bottom."""
+    def _set_formats(self, volume: Any, *, is_new: bool = False, **formats: str) -> None:
+        """Record formats with a volume: `format` of the active file, `base_format` of the bottom.
+
+        Args:
+            volume: whose.
+            is_new: its file was just made. What is recorded already is another volume's: Cinder copies it to what a
+                migration makes. Source: cinder 29.0.0, volume/manager.py, _migrate_volume_generic.
+            formats: by their names.
+        """
         with volume.obj_as_admin():
             known = self._read_metadata(volume)
-            if any(known.get(key) != value for key, value in formats.items()):
-                known.update(formats)
-                volume.admin_metadata = known
+            kept = {key: value for key, value in known.items() if not is_new or key not in _FORMATS}
+            if kept | formats != known:
+                volume.admin_metadata = kept | formats
                 volume.save()
 
     def _find_layers(self, files: VolumeFiles, name: str) -> list[Layer]:

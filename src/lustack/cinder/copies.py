@@ -115,7 +115,7 @@ class CopyMixin(SnapshotMixin):
                 self._copy_raw(original, copy, volume.size, is_thick=spec.is_thick)
             else:
                 self._convert(original, copy, volume, spec, copied_gib)
-        self._set_formats(volume, format=spec.image_format)
+        self._set_formats(volume, is_new=True, format=spec.image_format)
         return {"provider_location": volume.provider_location}
 
     def _copy_raw(self, original: Image, copy: Image, size_gib: int, *, is_thick: bool) -> None:

@@ -153,7 +153,7 @@ class LustreDriver(
             image = Image(path, spec.image_format, key)
             self._images.create(image, volume.size, is_thick=spec.is_thick, cipher=keys.find_cipher(volume))
         self._set_rw_permissions(path)
-        self._set_formats(volume, format=spec.image_format)
+        self._set_formats(volume, is_new=True, format=spec.image_format)
         return {"provider_location": volume.provider_location}
 
     @translated

@@ -64,6 +64,6 @@ class LinkingMixin(ChainMixin):
             return False
         overlay = f"{mine.name}.{LINKED}"
         self._make_overlay(volume, mine, overlay)
-        self._set_formats(volume, base_format=mine.bottom_format, format="qcow2")
+        self._set_formats(volume, is_new=True, base_format=mine.bottom_format, format="qcow2")
         self._write_record(mine, Record(overlay, {LINKED: overlay}))
         return True

@@ -85,7 +85,7 @@ class ManagingMixin(ChainMixin):
                 existing_ref=reference, reason="multi-attach needs a raw file"
             )
         self._set_rw_permissions(path)
-        self._set_formats(volume, format=image_format)
+        self._set_formats(volume, is_new=True, format=image_format)
         # Last, since from now on it is a volume.
         self._move(path, os.path.join(os.path.dirname(path), volume.name))
         return {"provider_location": address}

@@ -23,6 +23,20 @@ def test_a_volume_is_made_as_its_type_says_and_its_format_is_recorded(stage: Ben
     assert (stage.share / volume.name).stat().st_mode & 0o777 == 0o660
 
 
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_what_cinder_copies_of_another_volume_s_formats_is_not_this_one_s(stage: Bench, kind: str):
+    """The copy that a migration makes begins with what is recorded of the volume, the bottom of its chain among it."""
+    stage.set_up()
+    other = {"raw": "qcow2", "qcow2": "raw"}[kind]
+    inherited = {"format": other, "base_format": other, "readonly": "False"}
+    made = stage.create(specs={"lustre:format": kind}, admin_metadata=dict(inherited))
+    clone = Volume(volume_type=Type({"lustre:format": kind}), admin_metadata=dict(inherited))
+    stage.driver.create_cloned_volume(clone, made)
+    for volume in (made, clone):
+        assert volume.admin_metadata == {"format": kind, "readonly": "False"}
+        assert stage.describe(volume)["format"] == kind
+
+
 def test_room_is_reserved_for_a_thick_volume_and_not_for_a_sparse_one(stage: Bench):
     stage.set_up()
     thin = stage.create(1, {"provisioning:type": "thin"})
