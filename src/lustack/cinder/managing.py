@@ -14,6 +14,7 @@ from typing import Any
 
 from cinder import exception
 from cinder.image import image_utils
+from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
 
@@ -120,6 +121,9 @@ class ManagingMixin(ChainMixin):
                 _, size_gib = self._look_at(reference, path)
             except exception.ManageExistingInvalidReference as error:
                 reason = str(error)
+            except (OSError, processutils.ProcessExecutionError) as error:
+                # Removed meanwhile, say: the others are listed. Cinder's inspector opens it before `qemu-img` does.
+                reason = f"it cannot be looked at: {error}"
         return {
             "reference": reference,
             "size": size_gib,

@@ -40,6 +40,19 @@ def read(config_files: Sequence[str]) -> Settings:
     return opts.read(opts.configure(config_files or [DEFAULT_FILE]))
 
 
+def text(written: str) -> str:
+    """An argument that names something of Swift; its names are UTF-8.
+
+    Raises:
+        ArgumentTypeError: it has other bytes.
+    """
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{ascii(written)} is not UTF-8, as all names in Swift are") from None
+    return written
+
+
 def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,

@@ -42,13 +42,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     common = arguments.configured()
     place = argparse.ArgumentParser(add_help=False)
-    place.add_argument("account", metavar="ACCOUNT", help="name of the account in Swift, e.g. AUTH_project")
-    place.add_argument("container", metavar="CONTAINER", help="name of the container")
+    place.add_argument(
+        "account", metavar="ACCOUNT", type=arguments.text, help="name of the account in Swift, e.g. AUTH_project"
+    )
+    place.add_argument("container", metavar="CONTAINER", type=arguments.text, help="name of the container")
     waiting = argparse.ArgumentParser(add_help=False)
     waiting.add_argument("--no-wait", action="store_true", help="leave the listing to the daemon")
     verb = verbs.add_parser("add", parents=[place, common, waiting], help="begin an export", description=_ADD)
     verb.add_argument("path", metavar="PATH", help="absolute path of the directory, the same on every node")
-    verb.add_argument("--policy", default="", help="storage policy of the container (default: Swift's default)")
+    verb.add_argument(
+        "--policy",
+        type=arguments.text,
+        default="",
+        help="storage policy of the container (default: Swift's default)",
+    )
     verb.set_defaults(run=add)
     verb = verbs.add_parser("remove", parents=[place, common, waiting], help="end an export", description=_REMOVE)
     verb.set_defaults(run=remove)

@@ -62,6 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "scope",
         metavar="ACCOUNT[/CONTAINER[/PREFIX]]",
+        type=arguments.text,
         nargs="?",
         default="",
         help="default: everything; only then litter is looked for",

@@ -46,7 +46,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verb.set_defaults(run=run)
     verb = verbs.add_parser("reconcile", parents=[common], help="compare once", description=_RECONCILE)
     verb.add_argument(
-        "scope", metavar="ACCOUNT[/CONTAINER[/PREFIX]]", nargs="?", default="", help="default: everything"
+        "scope",
+        metavar="ACCOUNT[/CONTAINER[/PREFIX]]",
+        type=arguments.text,
+        nargs="?",
+        default="",
+        help="default: everything",
     )
     verb.add_argument("--dry-run", action="store_true", help="write nothing, print the differences")
     verb.add_argument("--verbose", action="store_true", help="print the differences")

@@ -68,6 +68,18 @@ def test_what_lies_in_a_share_is_listed_with_what_it_is(stage: Bench):
     assert by_name[volume.name]["cinder_id"] == volume.id
 
 
+def test_a_file_that_cannot_be_looked_at_hides_no_other(stage: Bench):
+    stage.set_up()
+    put(stage, "disk")
+    # `find` prints it as two names, and neither is one of a file; so is one that is removed meanwhile.
+    (stage.share / "two\nlines").write_text("")
+    found = stage.driver.get_manageable_volumes([], None, 10, 0, ["size"], ["asc"])
+    by_name = {each["reference"]["source-name"].rpartition("/")[2]: each for each in found}
+    assert by_name["disk"]["safe_to_manage"]
+    assert not by_name["two"]["safe_to_manage"]
+    assert "No such file" in by_name["two"]["reason_not_safe"]
+
+
 @pytest.mark.parametrize("has_snapshot", [True, False])
 def test_a_volume_is_left_behind_as_one_file(stage: Bench, has_snapshot: bool):
     stage.set_up()

@@ -7,7 +7,7 @@ import argparse
 
 import pytest
 
-from lustack.cli import arguments
+from lustack.cli import arguments, exits, main
 from lustack.errors import ConfigurationError
 
 
@@ -43,3 +43,20 @@ def test_help_keeps_its_lines(capsys):
     shown = capsys.readouterr().out
     assert "First.\nSecond." in shown
     assert "examples:\n  look" in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fsck", "a\udcff"],
+        ["sync", "reconcile", "a\udcff/c"],
+        ["export", "add", "a\udcff", "c", "/d"],
+        ["export", "remove", "a", "c\udcff"],
+        ["export", "add", "a", "c", "/d", "--policy", "\udcff"],
+    ],
+)
+def test_names_of_swift_are_utf8(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main.main(command)
+    assert caught.value.code == exits.YOURS_TO_FIX
+    assert "is not UTF-8" in capsys.readouterr().err
