@@ -49,7 +49,7 @@ def text(written: str) -> str:
     try:
         written.encode()
     except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{ascii(written)} is not UTF-8, as all names in Swift are") from None
+        raise argparse.ArgumentTypeError(f"{written!a} is not UTF-8, as all names in Swift are") from None
     return written
 
 
