@@ -41,6 +41,9 @@ _F_TYPE: Final = struct.Struct("=I")
 # f_fsid: two ints after seven longs. Source: asm-generic/statfs.h, struct statfs.
 _F_FSID: Final = struct.Struct("=56x8s")
 
+# Source: malloc.h; mallopt(3).
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
 # Source: linux/fs.h, SYNC_FILE_RANGE_WRITE; sync_file_range(2).
 _SYNC_FILE_RANGE_WRITE: Final = 2
 
@@ -68,13 +71,27 @@ _fstatfs.argtypes = (ctypes.c_int, ctypes.c_char_p)
 _fstatfs.restype = ctypes.c_int
 
 
-# Only glibc has it. Source: malloc_trim(3).
+# Only glibc has them. Source: malloc_trim(3), mallopt(3).
 _malloc_trim = getattr(_libc, "malloc_trim", int)
+_mallopt = getattr(_libc, "mallopt", max)
 
 
 def trim_heap() -> bool:
     """Give memory that is free and was not given back yet to the kernel; whether there was any."""
     return bool(_malloc_trim(0))
+
+
+def keep_heap(free_bytes: int, mapped_bytes: int) -> None:
+    """Let the allocator of this process keep free memory for the next one who asks.
+
+    Otherwise 128 KiB at the end of the heap go back to the kernel, and each page that comes again is a fault.
+
+    Args:
+        free_bytes: at the end of a heap, which it keeps.
+        mapped_bytes: pieces from this size on are mapped, and unmapped when they are free.
+    """
+    _mallopt(_M_TRIM_THRESHOLD, free_bytes)
+    _mallopt(_M_MMAP_THRESHOLD, mapped_bytes)
 
 
 def openat2(dirfd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:

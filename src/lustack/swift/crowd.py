@@ -5,19 +5,23 @@ Rule 1: what an upload gathers before it is written is the less the more uploads
 no more than a bound, and each the piece that is just coming in.
 Rule 2: when the last one of many has gone, what the allocator keeps of their memory goes back to the kernel: their
 pieces lie between others, so that it would stay for ever (measured: 200 MiB of a process of 300 MiB were free).
+Rule 3: the blocks of a few stay in the process from one upload to the next: what goes to the kernel and comes again is
+a fault for each page, which was a tenth of what a PUT of 4 MiB costs the object server (measured: 566 faults, now 5).
 """
 
 from __future__ import annotations
 
+import os
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from swift.common.concurrency import spawn_n
 
-from lustack.posix.kernel import trim_heap
+from lustack.posix.kernel import keep_heap, trim_heap
 from lustack.swift.threads import POOL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 """What all uploads together gather."""
@@ -30,6 +34,29 @@ LEAST_BYTES: Final = 64 * 1024
 
 MANY: Final = 16
 """Fewer leave too little memory behind to care."""
+
+
+_KEPT_BLOCKS: Final = 8
+"""How many stay: an upload has two, one that comes in and one that is written."""
+
+_OPERATORS: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+"""What an operator says about the allocator counts more. Source: mallopt(3)."""
+
+
+def keep_blocks(environ: Mapping[str, str], keep: Callable[[int, int], None] = keep_heap) -> None:
+    """Rule 3, unless the operator of this process has said something else.
+
+    Args:
+        environ: of the process.
+        keep: tells the allocator; see `keep_heap`.
+    """
+    if not any(word in environ for word in _OPERATORS):
+        keep(_KEPT_BLOCKS * BLOCK_BYTES, 2 * BLOCK_BYTES)
+
+
+@cache
+def _keep_once() -> None:
+    keep_blocks(os.environ)
 
 
 def _trim_beside() -> None:
@@ -45,6 +72,7 @@ class Crowd:
         Args:
             trim: gives back to the kernel what is free, without waiting.
         """
+        _keep_once()
         self._trim = trim
         self._here = 0
         self._most = 0

@@ -5,6 +5,8 @@ import ctypes
 import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -127,6 +129,30 @@ def test_the_disk_can_be_told_to_begin_and_nothing_depends_on_it(tmp_path):
 def resident_bytes() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+COUNT_FAULTS = """
+import resource, sys
+from lustack.posix import kernel
+if "keep" in sys.argv:
+    kernel.keep_heap(8 << 20, 2 << 20)
+def use():
+    del [b"x" * (65536 + n) for n in range(16)][:]
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_memory_that_is_free_and_needed_again_is_no_page_fault():
+    command = [sys.executable, "-c", COUNT_FAULTS]
+    without, kept = (
+        int(subprocess.run([*command, *words], check=True, capture_output=True).stdout) for words in ([], ["keep"])
+    )
+    assert without > 20 * 200, "a MiB is 256 pages"
+    assert kept < 20 * 20
 
 
 def test_free_memory_between_used_memory_goes_back_to_the_kernel():

@@ -39,6 +39,15 @@ def test_when_the_last_one_of_many_has_gone_memory_goes_back():
         assert len(trims) == expected
 
 
+@pytest.mark.parametrize("word", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_the_blocks_of_a_few_stay_unless_the_operator_wants_something_else(word):
+    told: list[tuple[int, int]] = []
+    crowd.keep_blocks({"PATH": "/bin"}, lambda *sizes: told.append(sizes))
+    assert told == [(8 * BLOCK_BYTES, 2 * BLOCK_BYTES)]
+    crowd.keep_blocks({word: "1"}, lambda *sizes: told.append(sizes))
+    assert len(told) == 1
+
+
 def test_nobody_waits_for_it(monkeypatch):
     trims: list[int] = []
     monkeypatch.setattr(crowd, "trim_heap", lambda: trims.append(1))
