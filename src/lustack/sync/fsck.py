@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -24,7 +24,7 @@ from lustack.mapping import names
 from lustack.sync import drift, plan
 from lustack.sync.device import Device, open_device
 from lustack.sync.drift import Judged, Relook, Suspect, Verdict
-from lustack.sync.errors import ContainerGoneError, DeviceMissingError, StoppedError
+from lustack.sync.errors import ContainerGoneError, DeviceMissingError, StoppedError, UnreadableError
 from lustack.sync.exclusion import compile_globs
 from lustack.sync.hasher import Pace
 from lustack.sync.housekeeping import Litter, Sweeper
@@ -134,7 +134,8 @@ class Fsck:
         while self._due_s:
             self._wait_for_suspects()
         for where, _ in self._progress.notes:
-            self._check_note(where)
+            with self._reported(UnreadableError, where):
+                self._check_note(where)
         if not scope.account:
             self._sweep()
         self._journal.forget()
@@ -321,6 +322,15 @@ class Fsck:
             with suppress(DeviceMissingError), open_device(path, self._excluded) as device:
                 yield policy.index, device
 
+    @contextmanager
+    def _reported(self, kind: type[UnreadableError | DeviceMissingError], where: str) -> Iterator[None]:
+        """What cannot be read is said at the end; the rest is checked."""
+        try:
+            yield
+        except OSError as error:
+            failure = kind(where, error.strerror or str(error))
+            self._progress.failures.append((str(failure), failure.retryable))
+
     def _sweep(self) -> None:
         settings = self._world.settings
         for _, device in self._devices():
@@ -331,7 +341,8 @@ class Fsck:
                 tell=self._litter,
                 dry_run=not self._options.repair,
             )
-            sweeper.sweep(device)
+            with self._reported(DeviceMissingError, device.path):
+                sweeper.sweep(device)
 
     def _litter(self, litter: Litter) -> None:
         self._found(Problem(_LITTER[litter.kind], litter.path, "", self._options.repair))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -227,6 +228,22 @@ def test_litter_is_found_and_removed(playground):
     assert found(playground) == [("old-temporary", place, False)]
     assert found(playground, repair=True) == [("old-temporary", place, True)]
     assert not temporary.exists()
+
+
+def test_what_cannot_be_read_at_the_end_is_said_in_a_sentence(playground, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    playground.write("o")
+    playground.sink.containers.pop(KEY)
+    monkeypatch.setattr(fsck_module.Sweeper, "sweep", fail)
+    monkeypatch.setattr(Fsck, "_directories", fail)
+    progress = check(playground)
+    assert progress.failures == [
+        ("the directory of a/c cannot be read: Input/output error", False),
+        (f"the device {playground.root} cannot be used: Input/output error", True),
+    ]
+    assert check(playground).failures == progress.failures
 
 
 def settings_with(playground, **options):
