@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
@@ -19,3 +20,15 @@ def wait_for(
         assert time.monotonic() - began_s < limit_s, "it never happened"
         sleep(0.01)
     return time.monotonic() - began_s
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens on a port of loopback."""
+    until_s = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < until_s, f"nobody listens on port {port}"
+            time.sleep(0.1)

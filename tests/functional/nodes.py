@@ -7,7 +7,6 @@ import http.client
 import os
 import signal
 import socket
-import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swift.common.utils import Timestamp
+from tests.waiting import wait_for_port
 
 from lustack.server import statedir
 from lustack.server.supervise import Launcher, Supervisor
@@ -139,15 +139,3 @@ def running(directory: Path, state: Path) -> Iterator[tuple[Node, Node]]:
             yield tuple(Node(ports[i], pids[f"node{i}"], host.device) for i in range(2))
         finally:
             supervisor.stop()
-
-
-def wait_for_port(port: int) -> None:
-    """Wait until somebody listens."""
-    limit_s = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            socket.create_connection((LOOPBACK, port), timeout=PATIENCE_S).close()
-            return
-        except ConnectionRefusedError:
-            assert time.monotonic() < limit_s, f"nobody listens on port {port}"
-            time.sleep(0.1)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster of one node, made of what `lustack config render` writes, with Swift's own ring builder and programs."""
+"""A cluster of one node, made of what `lustack config render` writes, with Swift's own ring builder and programs.
+
+Rule 1: Swift is not imported here: it brings eventlet, with which servers in threads of a test do not get on.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.functional.nodes import PATIENCE_S, wait_for_port
 from tests.torture.served import LUSTACK
+from tests.waiting import LIMIT_S, wait_for_port
 
 from lustack.cli.serve import name_of
 from lustack.server import ports
@@ -69,7 +72,7 @@ class Cluster:
         conf = own if own.exists() else own.with_name(f"{kind.partition('-')[0]}-server.conf")
         launch = [sys.executable, "-m", "lustack.server.launch", "--parent", str(os.getpid())]
         command = [*launch, "--swift-conf", self.base / "etc/swift.conf", daemon, conf, "once", "verbose"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
         said = done.stdout + done.stderr
         assert done.returncode == 0, f"{daemon}: {said}"
         assert "Traceback" not in said, f"{daemon}: {said}"

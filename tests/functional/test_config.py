@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import swiftclient
 from tests.functional import rendered
-from tests.functional.nodes import PATIENCE_S
 from tests.functional.rendered import Cluster
 from tests.functional.test_modes import running
+from tests.waiting import LIMIT_S
 
 from lustack.server.topology import LOOPBACK
 
@@ -50,7 +50,7 @@ def test_a_rendered_cluster_serves_files(cluster: Cluster, connection: swiftclie
     (directory / "job").write_bytes(b"by a job")
     assert connection.get_object("c", "job")[1] == b"by a job"
     with running(cluster.out / LOOPBACK / "etc/lustack/lustack.conf", tmp_path / "daemon.log"):
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + LIMIT_S
         while (names := [each["name"] for each in connection.get_container("c")[1]]) != ["a/b", "job"]:
             assert time.monotonic() < until_s, names
             time.sleep(0.1)
@@ -66,7 +66,7 @@ def test_each_daemon_of_swift_runs_with_what_was_rendered(cluster: Cluster, conn
     for daemon in cluster.daemons:
         cluster.run_once(daemon)
     directory = cluster.device / "AUTH_test" / "c"
-    until_s = time.monotonic() + PATIENCE_S
+    until_s = time.monotonic() + LIMIT_S
     while [each["name"] for each in connection.get_container("c")[1]] != ["stays"]:
         said = [cluster.run_once(daemon) for daemon in ("swift-object-updater", "swift-object-expirer")]
         assert time.monotonic() < until_s, said

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -42,6 +43,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def running(port: int) -> Iterator[None]:
     """Answer on a port of loopback."""
+    # Sockets of this server would become eventlet's, and its threads would wait for each other.
+    assert "eventlet" not in sys.modules, "a test imports eventlet"
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), _Handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="network")
         thread.start()
