@@ -15,10 +15,12 @@ from pathlib import Path
 from cinderclient import client, exceptions
 from cinderclient.contrib import noauth
 from keystoneauth1 import session
+from keystoneauth1.exceptions import ConnectTimeout
 from tests.cinder.stand import PROJECT, Stand, wait_for
 
 GIB = 1 << 30
 MICROVERSION = "3.71"
+ANSWER_LIMIT_S = 20.0
 
 
 class PatientSession(session.Session):
@@ -33,15 +35,24 @@ class Cinder:
 
     def __init__(self, stand: Stand) -> None:
         self.stand = stand
-        endpoint = f"http://127.0.0.1:{stand.port}/v3"
+        self.api = self._connect(None)
+
+    def _connect(self, timeout_s: float | None) -> client.Client:
+        endpoint = f"http://127.0.0.1:{self.stand.port}/v3"
         auth = noauth.CinderNoAuthPlugin("admin", PROJECT, endpoint=endpoint)
-        self.api = client.Client(MICROVERSION, session=PatientSession(auth=auth))
+        return client.Client(MICROVERSION, session=PatientSession(auth=auth, timeout=timeout_s))
 
     def wait_for_services(self, count: int) -> None:
+        # The API asks the scheduler, and what is asked before that one listens is lost: it would wait for minutes.
+        asking = self._connect(ANSWER_LIMIT_S)
+
         def are_up() -> bool:
             self.stand.check()
-            services = self.api.services.list()
-            pools = self.api.pools.list()
+            try:
+                services = asking.services.list()
+                pools = asking.pools.list()
+            except ConnectTimeout:
+                return False
             return len([s for s in services if s.state == "up"]) >= count - 1 and len(pools) >= count - 3
 
         wait_for(are_up, "services are up and pools known")
