@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kills a service of the stand at an exact step: before, during or after the n-th command that changes something.
+"""Kills a service of the stand at an exact step: before, during or after the n-th command that changes something, or
+after the n-th change of a volume in the database.
 
 The services find programs of ours before the system's. Each counts itself, and when its turn has come it kills. What
 the driver runs as a module of Python finds its way there by `sitecustomize`.
@@ -52,6 +53,37 @@ if {{"lustack.cinder.copier", "lustack.cinder.recorder"}} & set(sys.orig_argv):
         os.execv("{root}/bin/lustack-python", ["lustack-python", *sys.orig_argv[1:]])
 """
 
+# The service counts the transactions that change a volume, and kills itself after one of them. Appended likewise.
+COUNTED = """
+import signal
+if sys.orig_argv[1:2] and sys.orig_argv[1].endswith("/cinder-volume"):
+    class CountedCursor(Cursor):
+        def execute(self, sql, *rest):
+            if sql.startswith(("UPDATE volumes ", "UPDATE volume_admin", "INSERT INTO volume_admin")):
+                self.connection.changes = getattr(self.connection, "changes", 0) + 1
+            return super().execute(sql, *rest)
+
+    class CountedConnection(Connection):
+        def cursor(self, factory=CountedCursor):
+            return super().cursor(factory)
+
+        def commit(self):
+            super().commit()
+            changes, self.changes = getattr(self, "changes", 0), 0
+            if changes and os.path.exists("{root}/changes"):
+                with open("{root}/changes", "r+") as file:
+                    left = int(file.read()) - 1
+                    file.seek(0)
+                    file.truncate()
+                    file.write(str(left))
+                if not left:
+                    os.killpg(0, signal.SIGKILL)
+
+    sqlite3.connect = sqlite3.dbapi2.connect = lambda *args, **rest: connect(
+        *args, **{{"factory": CountedConnection, **rest}}
+    )
+"""
+
 
 def find_group(leader: int) -> list[int]:
     """The service's own processes: the leader, and those that it forked and that are the same program still."""
@@ -71,6 +103,7 @@ class Killer:
     def __init__(self, stand: Stand) -> None:
         self.stand = stand
         self.gate, self.log = stand.root / "gate", stand.root / "gate.log"
+        self.changes = stand.root / "changes"
         rest = stand.environment["PATH"].partition(":")[2]  # behind the stand's own
         for name in CHANGING:
             real = shutil.which(name, path=rest)
@@ -80,7 +113,7 @@ class Killer:
                 write_program(program, GATE.format(real=real, root=stand.root))
         write_program(stand.root / "bin" / "lustack-python", GATE.format(real=sys.executable, root=stand.root))
         with (stand.root / "python" / "sitecustomize.py").open("a") as file:
-            file.write(GATED.format(root=stand.root))
+            file.write(GATED.format(root=stand.root) + COUNTED.format(root=stand.root))
 
     def arm(self, service: str, at: int = 0, moment: str = "before") -> None:
         """From now on count commands; at the n-th one (from 1; 0: never) kill."""
@@ -93,6 +126,16 @@ class Killer:
         self.gate.unlink(missing_ok=True)
         return len(self.log.read_text().splitlines()) if self.log.exists() else 0
 
+    def arm_database(self, at: int = 0) -> None:
+        """From now on count changes of volumes in the database; after the n-th one (from 1; 0: never) kill."""
+        self.changes.write_text(str(at))
+
+    def count_changes(self) -> int:
+        """How many there were since it was armed to never kill; counting ends."""
+        left = int(self.changes.read_text())
+        self.changes.unlink()
+        return -left
+
     def has_killed(self, service: str) -> bool:
         return self.stand.processes[service].poll() is not None
 
@@ -104,6 +147,7 @@ class Killer:
     def restart(self, service: str) -> None:
         """Start a service that was killed again, when all of it is gone."""
         self.gate.unlink(missing_ok=True)
+        self.changes.unlink(missing_ok=True)
         process = self.stand.processes.pop(service)
         process.wait(LIMIT_S)
         before = self.stand.log(service).count("Driver post RPC initialization completed successfully")
