@@ -67,8 +67,7 @@ def run_round(cinder: Cinder, kind: str, size_gib: int, data_mib: int, times: Ti
     snapshot = timed("snapshot", lambda: cinder.snapshot(volume))
     copy = timed("volume from snapshot", lambda: cinder.create(size_gib, kind, snapshot_id=snapshot.id))
     timed("delete snapshot", lambda: cinder.gone(snapshot))
-    cinder.api.volumes.extend(volume, size_gib + 1)
-    timed("extend", lambda: cinder.volume(volume))
+    timed("extend", lambda: (cinder.api.volumes.extend(volume, size_gib + 1), cinder.volume(volume)))
     timed("delete", lambda: cinder.gone(volume))
     cinder.gone(clone, copy)
 
