@@ -63,6 +63,20 @@ def test_several_guests_may_use_a_volume_whose_type_says_so_and_it_is_raw(cinder
     cinder.gone(volume)
 
 
+def test_a_qcow2_volume_that_several_guests_are_to_use_becomes_raw_by_a_migration_only(cinder: Cinder):
+    cinder.make_type("to-share", volume_backend_name="qcow2", multiattach="<is> True")
+    volume = cinder.create(1, "qcow2")
+    cinder.write(volume, 0x41, 0)
+    cinder.api.volumes.retype(volume, "to-share", "never")
+    wait_for(lambda: cinder.volume(volume).volume_type == "qcow2", "the retype is refused")
+    assert cinder.check(volume)["format"] == "qcow2"
+    cinder.api.volumes.retype(volume, "to-share", "on-demand")
+    wait_for(lambda: cinder.moved(volume, "to-share"), "the volume has its new type")
+    assert cinder.check(volume)["format"] == "raw"
+    cinder.holds(volume, (0x41, 0))
+    cinder.gone(volume)
+
+
 def test_a_volume_migrates_to_another_share_and_takes_its_format(cinder: Cinder):
     cinder.make_type("anywhere", capabilities__storage_protocol="lustre")
     volume = cinder.create(1, "anywhere")

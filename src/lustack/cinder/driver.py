@@ -124,7 +124,10 @@ class LustreDriver(
         return not self._execute_as_root
 
     def _spec(self, volume: Any, extra_specs: dict[str, str] | None = None) -> specs.VolumeSpec:
-        """How a volume is made, as its type and the configuration say."""
+        """How a volume is made, as its type, or the one that it is to get, and the configuration say."""
+        # Whether several guests may use it Cinder writes down at some time in a retype, and not in the copy for it.
+        # Source: cinder 29.0.0, volume/api.py, retype.
+        is_shared = extra_specs is None and bool(volume.multiattach)
         if extra_specs is None:
             extra_specs = (volume.volume_type.extra_specs if volume.volume_type else None) or {}
         is_thick = self.configuration.nas_volume_prov_type == "thick"
@@ -132,7 +135,7 @@ class LustreDriver(
             self.configuration.lustre_qcow2_volumes, self.configuration.lustre_sparsed_volumes and not is_thick
         )
         is_encrypted = volume.encryption_key_id is not None
-        return specs.decide(extra_specs, defaults, is_encrypted=is_encrypted, is_shared=bool(volume.multiattach))
+        return specs.decide(extra_specs, defaults, is_encrypted=is_encrypted, is_shared=is_shared)
 
     # Life of a volume.
 

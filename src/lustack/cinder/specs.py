@@ -21,6 +21,9 @@ PREFIX: Final = "lustre:"
 PLACING: Final = frozenset(PREFIX + key for key in ("layout", "pool", "project", "stripe_count", "stripe_size"))
 """Extra specs that say where a file lies."""
 
+# Source: cinder 29.0.0, volume/api.py, _is_multiattach.
+_SHARED: Final = ("multiattach", "<is> True")
+
 # Source: lfs-setstripe(1).
 _STRIPE_COUNT: Final = re.compile(r"-1|[0-9]{1,4}")
 _STRIPE_SIZE: Final = re.compile(r"[0-9]+[KkMmGg]?")
@@ -72,11 +75,12 @@ def decide(
         specs: the extra specs of its type.
         defaults: what the configuration says.
         is_encrypted: LUKS needs the qcow2 container.
-        is_shared: several guests may use it at once, which only raw files bear.
+        is_shared: several guests may use it at once, which only raw files bear, whatever its type says.
 
     Raises:
         SpecError: the type asks for something that is not possible.
     """
+    is_shared = is_shared or _SHARED in specs.items()
     image_format = _decide_format(specs, defaults, is_encrypted=is_encrypted, is_shared=is_shared)
     is_thick = image_format == "raw" and _decide_thickness(specs, defaults)
     project = _match(specs, "project", _PROJECT, "a project id, a whole number")

@@ -209,6 +209,33 @@ def test_a_volume_s_type_is_changed_in_place_where_that_needs_no_copy(stage: Ben
     assert (stage.share / volume.name).stat().st_blocks * 512 >= GIB
 
 
+@pytest.mark.parametrize("is_written_down", [False, True])
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_whether_several_guests_may_use_a_volume_is_asked_of_the_type_that_it_is_to_get(
+    stage: Bench, image_format: str, is_written_down: bool
+):
+    stage.set_up()
+    cfg.CONF.set_override("lustre_qcow2_volumes", image_format == "qcow2", "lustre")
+    volume = stage.create()
+
+    def retype(specs: dict[str, str]) -> bool:
+        diff = {"extra_specs": {key: (None, value) for key, value in specs.items()}}
+        return stage.driver.retype(None, volume, Type(specs), diff, {"host": volume.host})[0]
+
+    shared = {"multiattach": "<is> True"}
+    volume.multiattach = is_written_down
+    assert retype(shared) == (image_format == "raw")
+    volume.multiattach = not is_written_down
+    assert retype({})
+
+
+def test_the_copy_that_a_retype_makes_is_as_its_type_says(stage: Bench):
+    stage.set_up()
+    cfg.CONF.set_override("lustre_qcow2_volumes", True, "lustre")
+    volume = stage.create(specs={"multiattach": "<is> True"}, multiattach=False)
+    assert stage.active(volume)[1] == "raw"
+
+
 def test_exports_are_mounts(stage: Bench):
     stage.set_up()
     volume = stage.create()

@@ -44,6 +44,8 @@ def test_a_type_and_the_configuration_decide_together(specs: dict[str, str], def
 def test_encryption_needs_a_container_and_sharing_forbids_one():
     assert decide({}, Defaults(), is_encrypted=True) == VolumeSpec("qcow2")
     assert decide({}, Defaults(is_qcow2=True), is_shared=True) == VolumeSpec("raw")
+    assert decide({"multiattach": "<is> True"}, Defaults(is_qcow2=True)) == VolumeSpec("raw")
+    assert decide({"multiattach": "<is> False"}, Defaults(is_qcow2=True)) == VolumeSpec("qcow2")
     linked = {"lustre:copies": "linked"}
     assert decide(linked, Defaults(), is_encrypted=True) == VolumeSpec("qcow2")
     assert decide(linked, Defaults(), is_shared=True) == VolumeSpec("raw")
