@@ -47,9 +47,9 @@ DEVICE = "device"
 class NoServer(Connections):
     """Every container exists and takes everything."""
 
-    def ask(self, node: Node, request: Request) -> Answer:
+    def ask(self, node: Node, request: Request, *, is_spare: bool = False) -> Answer:
         """See `Connections`."""
-        del node, request
+        del node, request, is_spare
         return Answer(204, {"x-backend-put-timestamp": "0000000001.00000"}, b"")
 
 
@@ -106,6 +106,7 @@ def measure(base: Path, state: State, events: Sequence[NameChanged]) -> float:
         source.happen(*events)
         limit_s = time.monotonic() + LIMIT_S
         while source.acknowledged < len(events):
+            assert engine.failure is None, "a thread failed"
             assert time.monotonic() < limit_s, "not all events were acknowledged"
             time.sleep(0.02)
         used_s = time.process_time() - started_s

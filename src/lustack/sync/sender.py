@@ -22,7 +22,7 @@ from lustack.sync.device import Device, open_device
 from lustack.sync.dirty import Batch, Container
 from lustack.sync.errors import ContainerGoneError, DeviceMissingError, SwiftRefusedError
 from lustack.sync.exclusion import compile_globs
-from lustack.sync.look import LeftOut, Looked, look
+from lustack.sync.look import LeftOut, look
 from lustack.sync.recent import RecentSink
 from lustack.sync.settings import Settings
 from lustack.sync.sinks.protocol import ContainerKey, Presence
@@ -120,13 +120,13 @@ class Sender:
         with open_device(self._paths[container.policy_index], compile_globs(self.settings.exclude)) as device:
             may_delete = self.identities.check(container.policy_index, device)
             looked = look(device, key, batch, self.clock.now_ns, self.sink.is_untouched, self._left_out)
+        self.board.looked(container, self_events=looked.self_events, short_lived=looked.short_lived)
         rows = looked.rows if may_delete else [row for row in looked.rows if not row.is_deleted]
         if rows and self._is_of_policy(container):
             self.clock.remember()
             self.sink.send(key, rows)
         again = looked.unseen if may_delete else [*looked.unseen, b""]
         self._ask_again(key, again)
-        self._count(looked)
         if looked.unhashed:
             self.on_unhashed(key, looked.unhashed)
 
@@ -144,9 +144,3 @@ class Sender:
         prefixes = {prefix_of(rest.rpartition(b"/")[0]) for rest in unseen}
         if prefixes:
             self.board.ask(Job(Scope(*key, prefix, OWNER), RETRY) for prefix in sorted(prefixes))
-
-    def _count(self, looked: Looked) -> None:
-        with self.board.locked():
-            counts = self.board.counts
-            counts.self_events += looked.self_events
-            counts.short_lived += looked.short_lived

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from tests.engines import Steps
 
 from lustack.mapping.names import RelPath
+from lustack.sync.board import TURN_S
 from lustack.sync.book import CONTAINER, LOST, TREE
 from lustack.sync.dirty import SHIFT
 from lustack.sync.events import NameChanged, TreeMoved
@@ -63,6 +64,55 @@ def test_a_batch_that_is_not_ready_yet_is_waited_for(steps, board):
         taken = executor.submit(board.next_batch)
         steps.now.s += 1.0
         assert taken.result() is not None
+
+
+class TestTurns:
+    """Two containers have names to be looked at, and somebody looks at the first."""
+
+    @pytest.fixture
+    def first(self, steps, board):
+        steps.happen(changed("a/c/x"), changed("a/d/y"))
+        container, _ = board.next_batch()
+        return container
+
+    @pytest.fixture
+    def ask(self, board):
+        """Asks for a batch in another thread."""
+        with ThreadPoolExecutor(2) as executor:
+            try:
+                yield lambda: executor.submit(board.next_batch)
+            finally:
+                board.stop()
+
+    def test_nobody_looks_beside_who_is_quick(self, first, ask):
+        assert first.is_busy
+        assert is_waiting(ask())
+
+    def test_who_has_looked_lets_the_next_one_look(self, board, first, ask):
+        second = ask()
+        board.looked(first, self_events=2, short_lived=3)
+        assert second.result()[0] is not first
+        assert (board.counts.self_events, board.counts.short_lived) == (2, 3)
+
+    def test_who_could_not_look_lets_the_next_one_look(self, board, first, ask):
+        second = ask()
+        board.settle(first, is_done=False)
+        assert second.result()[0] is not first
+
+    def test_who_is_slow_is_not_waited_for_and_has_no_turn_any_more(self, steps, board, first, ask):
+        steps.happen(changed("a/e/z"))
+        second, _ = ask().result()
+        third = ask()
+        board.looked(first, self_events=0, short_lived=0)
+        board.settle(first, is_done=True)
+        assert is_waiting(third)
+        board.looked(second, self_events=0, short_lived=0)
+        assert third.result()[0] not in (first, second)
+
+
+def is_waiting(asked):
+    """Whether somebody still waits, a good while later. The clock of the board stands."""
+    return not wait([asked], timeout=3 * TURN_S).done
 
 
 def test_jobs_wait_for_a_runner(steps, board):

@@ -398,7 +398,7 @@ def test_a_part_that_fails_ends_all_of_it(playground, world, chooser):
         raise ZeroDivisionError
 
     daemon = Daemon(world, threading.Event(), Metrics(), choose=chooser)
-    daemon.engine._sender._count = fail
+    daemon.engine._sender._ask_again = fail
     playground.write("x")
     source = chooser("fake", POLICY.device, [Root(str(playground.root))]).source
     read = source.read
