@@ -152,7 +152,7 @@ def measure(served: instance.Instance, client: Client, task: Task) -> str:
     events = read_status(served).events - before[2]
     daemon_us = (cpu_s(daemon) - before[0]) / max(1, events) * 1e6
     server_us = (cpu_s(server) - before[1]) / files * 1e6
-    cuts = statistics.quantiles(latencies, n=100)
+    cuts = statistics.quantiles(latencies, n=100, method="inclusive")
     return (
         f"| {task.rate} | {rate:.0f} | {files} | {events / files:.2f} | {cuts[49] * 1000:.0f} | {cuts[98] * 1000:.0f} "
         f"| {daemon_us:.1f} | {server_us:.1f} | {load()} |"
