@@ -4,10 +4,11 @@
     .tox/volumes/bin/python bench/volumes.py [--rounds 5] [--size 10] [--data 1024] [--json FILE]
 
 As root, with what `make volumes` installs. Times are what a user waits for, from the request to the state in the API,
-which is asked every 0.1 s; each is the median over the rounds, which alternate between the drivers. Before each step
-everything is written to the disk. Ours makes copies durable before it says that they are there. The NFS driver leaves
-them in memory here (on NFS the client writes them when they are closed), so the second table has the time until the
-file system is synced, too. `linked` is ours with `lustre:copies=linked`.
+which is asked every 0.1 s, from 5 s on after every fiftieth of what was waited; each is the median over the rounds,
+which alternate between the drivers. Before each step everything is written to the disk. Ours makes copies durable
+before it says that they are there. The NFS driver leaves them in memory here (on NFS the client writes them when they
+are closed), so the second table has the time until the file system is synced, too. `linked` is ours with
+`lustre:copies=linked`.
 """
 
 from __future__ import annotations
