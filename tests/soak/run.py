@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.soak.clients import Place, Run, serve_all
 
+from lustack.mapping import layout
 from lustack.server import instance
 from lustack.server.topology import Host
 
@@ -41,6 +42,9 @@ REST_S = 10
 MORE_DESCRIPTORS = 16
 """Connections to memcached and between servers come and go."""
 
+MOST_LOCKS = 256
+"""Files of locks that a server keeps open, one for each: it comes by them as names hash to them (decision 0022)."""
+
 MORE_THREADS = 8
 """They are made when all others are busy, up to a bound of 30 for each device: what hangs makes more than that."""
 
@@ -50,9 +54,10 @@ SERVERS = ("proxy-server", "container-server", "account-server", "object-server"
 
 @dataclass(frozen=True)
 class Size:
-    """How large a process is."""
+    """How large a process is; `descriptors` without those of locks."""
 
     descriptors: int
+    locks: int
     threads: int
     memory_mib: float
 
@@ -61,20 +66,24 @@ class Size:
         """Measures a process."""
         fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         memory_mib = int(fields["VmRSS"].split()[0]) / 1024
-        return cls(len(os.listdir(f"/proc/{pid}/fd")), int(fields["Threads"]), memory_mib)
+        opened = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
+        locks = sum(os.fsdecode(layout.LOCKS) in path for path in opened)
+        return cls(len(opened) - locks, locks, int(fields["Threads"]), memory_mib)
 
     def grew_to(self, later: Size) -> list[str]:
         """What is more than it may be."""
         allowed_mib = self.memory_mib * (1 + MORE_MEMORY_PART) + MORE_MEMORY_MIB
         found = {
             "descriptors": later.descriptors > self.descriptors + MORE_DESCRIPTORS,
+            "locks": later.locks > MOST_LOCKS,
             "threads": later.threads > self.threads + MORE_THREADS,
             "memory": later.memory_mib > allowed_mib,
         }
         return [what for what, is_more in found.items() if is_more]
 
     def __str__(self) -> str:
-        return f"{self.descriptors} descriptors, {self.threads} threads, {self.memory_mib:.0f} MiB"
+        counts = f"{self.descriptors} descriptors, {self.locks} locks, {self.threads} threads"
+        return f"{counts}, {self.memory_mib:.0f} MiB"
 
 
 def measure(served: instance.Instance) -> dict[str, Size]:

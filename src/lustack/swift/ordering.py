@@ -6,7 +6,8 @@ Rule 1: compare-and-rename and compare-and-unlink happen under the object's lock
 Rule 2: a tombstone is written before the file goes, and kept longer than the longest upload takes, so that a late
 PUT with an older timestamp cannot revive the object. `lustack sync` sweeps them by age.
 Rule 3: a lock's descriptor is opened once and kept: on Lustre the open costs more than the lock. Each holder in a
-process has a descriptor of its own, because a flock belongs to the open file.
+process has a descriptor of its own, because a flock belongs to the open file; of a lock that several wanted at once
+one is kept, or the most that ever met would stay open.
 """
 
 from __future__ import annotations
@@ -55,8 +56,7 @@ class Locks:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)
-            self._free[path].append(fd)
+            self._give_back(path, fd)
 
     def _take(self, root_fd: int, path: bytes) -> int:
         if self._pid != os.getpid():
@@ -71,6 +71,13 @@ class Locks:
             return fd
         os.close(fd)
         return _open_lock(root_fd, path)
+
+    def _give_back(self, path: bytes, fd: int) -> None:
+        if self._free[path]:
+            os.close(fd)  # unlocks
+            return
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        self._free[path].append(fd)
 
     def close(self) -> None:
         """Closes every descriptor that nobody holds."""

@@ -71,6 +71,16 @@ class TestLocks:
         with locks.hold(root, SAME_FILE):
             assert len(os.listdir("/proc/self/fd")) == before
 
+    def test_of_a_lock_that_several_wanted_one_descriptor_is_kept(self, root, locks, tmp_path):
+        path = layout.lock_path(KEY)
+        before = len(os.listdir("/proc/self/fd"))
+        several = [locks._take(root, path) for _ in range(3)]
+        for fd in several:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            locks._give_back(path, fd)
+            assert is_free(tmp_path, KEY)
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+
     def test_the_first_one_makes_room_for_all(self, root, locks, tmp_path):
         with locks.hold(root, KEY):
             assert len(os.listdir(os.path.join(bytes(tmp_path), layout.LOCKS))) == 256

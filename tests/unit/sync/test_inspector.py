@@ -67,6 +67,18 @@ def test_a_sidecar_that_is_missing_is_told(playground):
     assert "sidecar" in problem.why
 
 
+def test_a_sidecar_of_a_marker_that_is_missing_is_told(playground):
+    directory = playground.container / "d"
+    directory.mkdir()
+    fd = os.open(directory, os.O_RDONLY)
+    sidecar_store(playground).write(fd, layout.PLAIN_ATTRIBUTES.data, b"x" * 70_000)
+    os.close(fd)
+    shutil.rmtree(playground.root / os.fsdecode(layout.SIDECARS))
+    [problem] = look(playground)
+    assert (problem.kind, problem.path) == (Kind.DAMAGED, "C/d")
+    assert "sidecar" in problem.why
+
+
 def test_bytes_that_a_job_has_changed_are_told(playground):
     playground.put("o", b"body", TIME)
     playground.write("o", b"longer body")
