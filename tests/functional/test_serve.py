@@ -264,7 +264,7 @@ def test_people_are_told_how_to_reach_it(data, tmp_path):
         auth_url = next(word for word in text.split() if word.endswith("/auth/v1.0"))
         with urllib.request.urlopen(auth_url.replace("/auth/v1.0", "/healthcheck"), timeout=90) as answer:
             assert answer.read() == b"OK"
-        assert f"cat '{data}/AUTH_test/demo/hosts'" in text
+        assert f"cat '{data}/AUTH_test/demo'/hosts" in text
     assert process.returncode == 0
 
 
