@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cinder.stand import Stand, write_program
+from tests.cinder.stand import Stand, unmount_all, write_program
 
 UID = 65534
 READ_ONLY_ROOT = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
@@ -89,6 +89,8 @@ def root_for(root: Path) -> Iterator[None]:
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join()
+            # A service may have asked for a mount in its last moment.
+            unmount_all(root)
 
 
 def _find_environment(root: Path) -> dict[str, str]:
