@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from swift.common.constraints import MAX_HEADER_COUNT
 
+from lustack.blobs import file_stamp, read_blobs, read_layer
 from lustack.mapping import content_types, metadata
 from lustack.mapping.metadata import Blobs, DataLayer, MetaLayer, Stamp
 from lustack.mapping.view import Defaults, ObjectView, describe
@@ -37,11 +38,6 @@ def stamp_of(found: Found) -> Stamp:
     if found.place.is_marker:
         return Stamp(found.status.st_ino, 0, 0)
     return file_stamp(found.status)
-
-
-def file_stamp(status: os.stat_result) -> Stamp:
-    """The stamp of a regular file."""
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def to_native(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -86,20 +82,7 @@ class Attributes:
 
     def blobs(self, fd: int, names: AttributeNames) -> tuple[Blobs, tuple[str, ...]]:
         """The blobs of an object, and a sentence for each layer that is damaged: then it does not count."""
-        problems: list[str] = []
-        data, data_system = self._layer(fd, names.data, names.data_system, problems)
-        meta, meta_system = self._layer(fd, names.meta, names.meta_system, problems)
-        return Blobs(data, data_system, meta, meta_system), tuple(problems)
-
-    def _layer(self, fd: int, name: str, system_name: str, problems: list[str]) -> tuple[bytes | None, bytes | None]:
-        try:
-            blob = self.store.read(fd, name)
-            has_system = self.trusted and blob is not None and metadata.names_system_part(blob)
-            system = self.store.read(fd, system_name) if has_system else None
-        except CorruptAttributeError as error:
-            problems.append(str(error))
-            return None, None
-        return blob, system
+        return read_blobs(self.store, fd, names, trusted=self.trusted)
 
     def swift_timestamp(self, found: Found) -> str:
         """When Swift wrote this object, in internal form; empty if a job made it. What jobs changed does not count."""
@@ -161,17 +144,17 @@ class Attributes:
         return [identifier for identifier in found if identifier is not None]
 
     def _old_data(self, fd: int, names: AttributeNames) -> DataLayer | None:
-        blob, system = self._layer(fd, names.data, names.data_system, [])
         try:
+            blob, system = read_layer(self.store, fd, (names.data, names.data_system), trusted=self.trusted)
             return metadata.parse_data(blob or b"", system, trusted=self.trusted)
-        except metadata.CorruptMetadataError:
+        except (CorruptAttributeError, metadata.CorruptMetadataError):
             return None
 
     def _old_meta(self, fd: int, names: AttributeNames) -> MetaLayer | None:
-        blob, system = self._layer(fd, names.meta, names.meta_system, [])
         try:
+            blob, system = read_layer(self.store, fd, (names.meta, names.meta_system), trusted=self.trusted)
             layer = metadata.parse_meta(blob or b"", system, trusted=self.trusted)
-        except metadata.CorruptMetadataError:
+        except (CorruptAttributeError, metadata.CorruptMetadataError):
             return None
         return None if metadata.is_from_future(layer.headers, time.time_ns()) else layer
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from swift.common.exceptions import DiskFileDeleted, DiskFileExpired, DiskFileNotExist, DiskFileNotOpen
 from swift.common.utils import Timestamp
 
+from lustack.blobs import file_stamp
 from lustack.mapping.view import ObjectView, Origin, with_etag
 from lustack.posix.atomic import Sync
 from lustack.posix.tree import reopen
@@ -366,7 +367,7 @@ def _hash_small(found: Found) -> str | None:
     fd = reopen(found.fd, os.O_RDONLY | os.O_NONBLOCK)
     try:
         content = os.pread(fd, found.status.st_size + 1, 0)
-        is_same = attributes.file_stamp(os.fstat(fd)) == attributes.file_stamp(found.status)
+        is_same = file_stamp(os.fstat(fd)) == file_stamp(found.status)
     finally:
         os.close(fd)
     if not is_same or len(content) != found.status.st_size:

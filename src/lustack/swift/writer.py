@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from swift.common.swob import HTTPException
 from swift.common.utils import drop_buffer_cache, fdatasync
 
+from lustack.blobs import file_stamp
 from lustack.errors import LustackError
 from lustack.mapping import layout, names
 from lustack.mapping.metadata import Stamp
@@ -331,7 +332,7 @@ class PosixDiskFileWriter:
 
     def _describe(self, home: Home, current: Found | None, temporary: TemporaryFile, headers: dict[str, str]) -> None:
         temporary.backdate()
-        stamp = attributes.file_stamp(os.fstat(temporary.fd))
+        stamp = file_stamp(os.fstat(temporary.fd))
         home.attributes.write_data(temporary.fd, layout.FILE_ATTRIBUTES, attributes.data_layer(stamp, headers))
         if current is not None:
             timestamp = headers["X-Timestamp"]

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
+from lustack.blobs import file_stamp
 from lustack.mapping import content_types, metadata
 from lustack.mapping.layout import FILE_ATTRIBUTES
 from lustack.mapping.metadata import DataLayer
@@ -30,7 +31,7 @@ from lustack.posix.tree import open_beneath, reopen
 from lustack.sync.device import Device
 from lustack.sync.errors import StoppedError
 from lustack.sync.locate import Locator
-from lustack.sync.observe import NOTHING_THERE, Observer, Place, file_stamp
+from lustack.sync.observe import NOTHING_THERE, Observer, Place
 from lustack.sync.sinks.protocol import ContainerKey
 
 _CHUNK_BYTES = 1024 * 1024

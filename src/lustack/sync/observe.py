@@ -20,12 +20,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from lustack.blobs import file_stamp, read_blobs
 from lustack.mapping import content_types, layout, metadata
 from lustack.mapping.layout import FILE_ATTRIBUTES, AttributeNames
 from lustack.mapping.metadata import Blobs, Stamp
 from lustack.mapping.view import EMPTY_ETAG, Defaults, ObjectView, Origin, describe, posix_time_ns
 from lustack.posix import kernel
-from lustack.posix.errors import CorruptAttributeError, XattrUnsupportedError
+from lustack.posix.errors import XattrUnsupportedError
 from lustack.posix.tree import open_beneath
 from lustack.posix.xattrs import AttributeStore
 from lustack.sync import plan
@@ -174,27 +175,11 @@ class Observer:
         return replace(view, problems=(*view.problems, *problems)) if problems else view
 
     def blobs(self, fd: int, names: AttributeNames) -> tuple[Blobs, tuple[str, ...]]:
-        """What a file carries, and a sentence for each layer that is damaged.
-
-        Such a layer does not count, and the other one does: so it is for the object server.
-        """
-        problems: list[str] = []
+        """What a file carries, and a sentence for each layer that is damaged and so does not count."""
         try:
-            data, data_system = self._layer(fd, names.data, names.data_system, problems)
-            meta, meta_system = self._layer(fd, names.meta, names.meta_system, problems)
+            return read_blobs(self.store, fd, names, trusted=self.trusted)
         except XattrUnsupportedError:
             return Blobs(), ()
-        return Blobs(data, data_system, meta, meta_system), tuple(problems)
-
-    def _layer(self, fd: int, name: str, system_name: str, problems: list[str]) -> tuple[bytes | None, bytes | None]:
-        try:
-            blob = self.store.read(fd, name)
-            has_system = self.trusted and blob is not None and metadata.names_system_part(blob)
-            system = self.store.read(fd, system_name) if has_system else None
-        except CorruptAttributeError as error:
-            problems.append(str(error))
-            return None, None
-        return blob, system
 
 
 def _has_ours(directory: Directory, entry: bytes) -> bool:
@@ -209,11 +194,6 @@ def list_attributes(path: bytes) -> list[str]:
         if error.errno != errno.EOPNOTSUPP:
             raise
         return []
-
-
-def file_stamp(status: os.stat_result) -> Stamp:
-    """The stamp of a regular file."""
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def want_bare(name: str, status: os.stat_result, now_ns: int) -> Wanted:

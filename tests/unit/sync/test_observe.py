@@ -8,6 +8,7 @@ import os
 import pytest
 from tests.listings import KEY, START_NS
 
+from lustack.blobs import file_stamp
 from lustack.mapping import content_types, layout
 from lustack.mapping.metadata import Blobs, DataLayer, Stamp
 from lustack.mapping.view import Defaults, describe
@@ -16,7 +17,7 @@ from lustack.posix.xattrs import REFERENCE_PREFIX
 from lustack.sync import plan
 from lustack.sync.device import open_device
 from lustack.sync.exclusion import compile_globs
-from lustack.sync.observe import Directory, Observer, Place, file_stamp, list_attributes, want_bare
+from lustack.sync.observe import Directory, Observer, Place, list_attributes, want_bare
 from lustack.sync.walk import Walk
 
 NOW_NS = START_NS + 10**17
@@ -110,21 +111,6 @@ def test_a_layer_that_is_damaged_leaves_the_other_one_as_it_is(playground):
     os.setxattr(path, layout.FILE_ATTRIBUTES.meta, REFERENCE_PREFIX + b"0" * 32)
     wanted = observe(playground, "o", b"o")
     assert (wanted.content_type, wanted.is_hashed) == ("text/plain", True)
-
-
-class TwoParts:
-    """Stands for a store in which the system's part of what PUT wrote is in an attribute of its own."""
-
-    def read(self, _fd, name):
-        return {layout.FILE_ATTRIBUTES.data: b'{"system":true}', layout.FILE_ATTRIBUTES.data_system: b"secret"}.get(
-            name
-        )
-
-
-@pytest.mark.parametrize(("trusted", "part"), [(True, b"secret"), (False, None)])
-def test_the_systems_part_is_read_only_where_it_counts(trusted, part):
-    blobs, problems = Observer(TwoParts(), trusted).blobs(-1, layout.FILE_ATTRIBUTES)
-    assert (blobs.data_system, blobs.meta_system, problems) == (part, None, ())
 
 
 def test_a_file_system_without_attributes_is_no_damage():
