@@ -11,7 +11,7 @@ import pytest
 from tests.contract.test_lustre import LustreContract
 from tests.contract.test_sources import RememberingContract
 
-from lustack.lustre import client, kernel
+from lustack.lustre import client
 from lustack.sync.sources.changelogs import ChangelogSources
 from lustack.sync.sources.roots import Root
 
@@ -33,18 +33,6 @@ class TestMountedLustre(LustreContract):
         with opened(ground.real(b""), os.O_RDONLY | os.O_DIRECTORY) as root:
             assert sorted(client.paths_of(root, key)) == [ground.top + b"/f", ground.top + b"/g"]
         assert sorted(ground.lustre._links_by_path(key), key=repr) == sorted(ground.lustre.links(key), key=repr)
-
-    def test_the_data_version_changes_with_the_content_and_with_nothing_else(self, ground):
-        path = ground.real(ground.top + b"/f")
-        ground.write(ground.top + b"/f", b"one")
-        with opened(path, os.O_RDWR) as fd:
-            first = kernel.data_version(fd)
-            os.utime(path, (1, 1))
-            os.chmod(path, 0o600)
-            ground.rename(ground.top + b"/f", ground.top + b"/g")
-            assert kernel.data_version(fd) == first
-            os.pwrite(fd, b"two", 0)
-            assert kernel.data_version(fd) != first
 
 
 class TestMountedSources(RememberingContract):

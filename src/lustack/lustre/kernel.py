@@ -194,32 +194,6 @@ def _split_links(value: bytes) -> list[Link]:
     return links
 
 
-# -- data version ----------------------------------------------------------------------------------------------------
-
-# struct ioc_data_version { u64 version; u32 layout; u32 flags }. _IOR('f', 218, 16 bytes). Source: lustre_user.h,
-# LL_IOC_DATA_VERSION; measured 0x801066da.
-_DATA_VERSION: Final = 0x801066DA
-_DATA_VERSION_FORM: Final = struct.Struct("<QII")
-# Without LL_DV_RD_FLUSH what another client has not written back is not seen: 5 of 5 writes were missed (measured).
-_READ_FLUSH: Final = 0x1
-
-
-def data_version(fd: int, ioctl: Ioctl = fcntl.ioctl) -> int:
-    """A number that changes with every write to a file, also with those to its place on disk; 0: no data on disk.
-
-    Args:
-        fd: open for reading.
-        ioctl: makes the call.
-
-    Raises:
-        OSError: ENOTTY: it is not on Lustre.
-    """
-    request = bytearray(_DATA_VERSION_FORM.pack(0, 0, _READ_FLUSH))
-    ioctl(fd, _DATA_VERSION, request)
-    version, _, _ = _DATA_VERSION_FORM.unpack(request)
-    return int(version)
-
-
 def fid_name(key: bytes) -> bytes:
     """The entry of an inode in `FID_DIRECTORY`. Source: as lhsmtool_posix opens it (measured)."""
     return fid.render(key).strip("[]").encode()

@@ -65,17 +65,15 @@ class Stamp:
         inode: st_ino (on Lustre it is made of the FID).
         size_bytes: st_size.
         mtime_ns: st_mtime_ns.
-        data_version: Lustre's data version, None elsewhere.
     """
 
     inode: int
     size_bytes: int
     mtime_ns: int
-    data_version: int | None = None
 
     def etag(self) -> str:
         """See `opaque_etag`."""
-        return opaque_etag(self.inode, self.size_bytes, self.mtime_ns, self.data_version)
+        return opaque_etag(self.inode, self.size_bytes, self.mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,10 @@ def timestamp_text(time_ns: int) -> str:
     return digits[:-5] + "." + digits[-5:]
 
 
-def opaque_etag(inode: int, size_bytes: int, mtime_ns: int, data_version: int | None = None) -> str:
+def opaque_etag(inode: int, size_bytes: int, mtime_ns: int) -> str:
     """An S3 entity tag for bytes whose MD5 nobody knows: it changes with them, and its dash says it is no MD5."""
-    text = f"{inode}:{size_bytes}:{mtime_ns}:{data_version}"
+    # Clients keep it: what it is made of never changes, the room for a data version (decision 0016) included.
+    text = f"{inode}:{size_bytes}:{mtime_ns}:None"
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + "-1"
 
 
@@ -153,7 +152,8 @@ def render_data(layer: DataLayer, replaced: DataLayer | None = None, *, trusted:
         replaced: the layer in force where the blobs go, None if there is none.
         trusted: true where `trusted.*` attributes can be written: system metadata goes there, else beside the rest.
     """
-    stamp = [layer.stamp.inode, layer.stamp.size_bytes, layer.stamp.mtime_ns, layer.stamp.data_version]
+    # Version 1 has room for a data version, which nothing fills: decision 0016.
+    stamp = [layer.stamp.inode, layer.stamp.size_bytes, layer.stamp.mtime_ns, None]
     document: dict[str, Any] = {"version": VERSION, "stamp": stamp, "headers": layer.headers}
     system = None
     if layer.system and trusted:
@@ -174,10 +174,7 @@ def parse_data(data: bytes, data_system: bytes | None, *, trusted: bool) -> Data
         CorruptMetadataError: a blob is not one of ours.
     """
     document = _parse(data)
-    stamp = document.get("stamp")
-    if not isinstance(stamp, list) or len(stamp) != len(Stamp.__dataclass_fields__) or not all(map(_is_number, stamp)):
-        raise CorruptMetadataError("the stamp is not four numbers")
-    layer = DataLayer(Stamp(*stamp), _headers(document, "headers", trusted=trusted))
+    layer = DataLayer(_stamp(document), _headers(document, "headers", trusted=trusted))
     if document.get("system") is True and trusted:
         layer = replace(layer, system=_system_of(data_system, layer))
     elif not trusted and isinstance(document.get("system"), dict):
@@ -295,8 +292,11 @@ def _headers(document: dict[str, Any], key: str, *, trusted: bool) -> dict[str, 
     return {name: value for name, value in found.items() if not (trusted and is_system(name))}
 
 
-def _is_number(value: object) -> bool:
-    return value is None or type(value) is int
+def _stamp(document: dict[str, Any]) -> Stamp:
+    stamp = document.get("stamp")
+    if not isinstance(stamp, list) or [type(part) for part in stamp] != [int, int, int, type(None)]:
+        raise CorruptMetadataError("the stamp is not three numbers and a null")
+    return Stamp(*stamp[:-1])
 
 
 def _render(document: dict[str, Any]) -> bytes:

@@ -55,16 +55,8 @@ def test_asking_for_names_elsewhere_fails_with_the_errno_of_the_kernel(tmp_path)
     with pytest.raises(OSError, match="ioctl"):
         kernel.path_of(fd, FILE, 0)
     with pytest.raises(OSError, match="ioctl"):
-        kernel.data_version(fd)
-    with pytest.raises(OSError, match="ioctl"):
         kernel.follow_changelog(fd)
     os.close(fd)
-
-
-def test_the_data_version_is_read_as_recorded_with_what_others_have_not_written_back():
-    recorded = Recorded("DATA_VERSION after write RD_FLUSH")
-    assert recorded.entry["before"] == (bytes(12) + b"\1\0\0\0").hex()
-    assert kernel.data_version(3, recorded) == 0x10000016B
 
 
 def test_clearing_writes_what_the_device_wants(tmp_path):

@@ -90,7 +90,7 @@ def test_a_comparison_that_failed_is_wanted_again(engine):
 
 def test_comparisons_are_only_a_net_where_every_device_is_watched_completely(engine):
     assert not engine.is_net_enough()
-    engine.add(POLICY, FakeSource("near", Guarantees(complete=True, across_hosts=False, ordered=True, latency_s=0.0)))
+    engine.add(POLICY, FakeSource("near", Guarantees(complete=True, across_hosts=False, latency_s=0.0)))
     assert not engine.is_net_enough()
     engine.add(POLICY, FakeSource("far"))
     assert engine.is_net_enough()

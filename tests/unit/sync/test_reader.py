@@ -11,7 +11,7 @@ from lustack.sync.errors import DeviceMissingError, StateError
 from lustack.sync.sources.fake import FakeSource
 from lustack.sync.sources.protocol import Guarantees, SourceLostError, SourceUnavailableError
 
-INCOMPLETE = Guarantees(complete=False, across_hosts=True, ordered=True, latency_s=0.0)
+INCOMPLETE = Guarantees(complete=False, across_hosts=True, latency_s=0.0)
 
 
 class Flaky(FakeSource):

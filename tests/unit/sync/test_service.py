@@ -250,9 +250,7 @@ class Chooser:
     def __init__(self, **guarantees):
         self.sources = {}
         self.roots = []
-        self.guarantees = Guarantees(
-            **{"complete": True, "across_hosts": True, "ordered": True, "latency_s": 0.0} | guarantees
-        )
+        self.guarantees = Guarantees(**{"complete": True, "across_hosts": True, "latency_s": 0.0} | guarantees)
 
     def __call__(self, kind, name, roots):
         if not os.path.isdir(roots[0].path):

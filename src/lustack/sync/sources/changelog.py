@@ -160,7 +160,7 @@ class ChangelogSource:
     @property
     def guarantees(self) -> Guarantees:
         """See `Source`. Two names of one file may be on two MDTs, so there is no order."""
-        return Guarantees(complete=True, across_hosts=True, ordered=False, latency_s=1.0)
+        return Guarantees(complete=True, across_hosts=True, latency_s=1.0)
 
     @property
     def position(self) -> Position:

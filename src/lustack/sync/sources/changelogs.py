@@ -95,7 +95,7 @@ class ChangelogSources:
     @property
     def guarantees(self) -> Guarantees:
         """See `Source`. Less is promised while an export is not on Lustre."""
-        return Guarantees(complete=True, across_hosts=not self._foreign, ordered=False, latency_s=1.0)
+        return Guarantees(complete=True, across_hosts=not self._foreign, latency_s=1.0)
 
     def probe(self) -> None:
         """Tries what can be tried without losing anything: `open(None)` would give up what waits in the logs.

@@ -10,7 +10,7 @@ from lustack.sync.events import Event
 from lustack.sync.sources.protocol import OLDEST, Batch, Guarantees, Position, SourceLostError
 from lustack.sync.sources.roots import Root
 
-_GUARANTEES = Guarantees(complete=True, across_hosts=True, ordered=True, latency_s=0.0)
+_GUARANTEES = Guarantees(complete=True, across_hosts=True, latency_s=0.0)
 
 
 @dataclass

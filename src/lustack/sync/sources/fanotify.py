@@ -220,6 +220,6 @@ class FanotifySource(PolledSource):
             kernel: None: the real one.
             directories: that are remembered; the kernel is asked for others.
         """
-        guarantees = Guarantees(complete=False, across_hosts=is_local, ordered=False, latency_s=2 * gather_s)
+        guarantees = Guarantees(complete=False, across_hosts=is_local, latency_s=2 * gather_s)
         asked = kernel or LinuxKernel()
         super().__init__(name, guarantees, gather_s, roots, lambda wanted: _Watching(asked, wanted, directories))

@@ -144,7 +144,7 @@ class InotifySource(PolledSource):
             rescan_s: how often trees that cannot be watched are reported as changed.
             kernel: None: the real one.
         """
-        guarantees = Guarantees(complete=False, across_hosts=is_local, ordered=False, latency_s=2 * gather_s)
+        guarantees = Guarantees(complete=False, across_hosts=is_local, latency_s=2 * gather_s)
         asked = kernel or LinuxKernel()
         super().__init__(name, guarantees, gather_s, roots, lambda wanted: _Watching(name, asked, wanted, rescan_s))
 

@@ -68,13 +68,11 @@ class Guarantees:
         complete: whether every change is reported, also those while nobody reads.
         across_hosts: whether changes by other hosts are reported; also true where no other host can make any, as on a
             local disk. If not, everything is compared often (`interval_s`), else rarely (`check_interval_s`).
-        ordered: whether two events about one name come in the order in which they happened.
         latency_s: how late an event may come when the reader waits for it.
     """
 
     complete: bool
     across_hosts: bool
-    ordered: bool
     latency_s: float
 
 

@@ -23,7 +23,7 @@ def refuse(task):
 
 
 def local(task):
-    return FakeSource(guarantees=Guarantees(False, task.is_local, False, 0.02))
+    return FakeSource(guarantees=Guarantees(False, task.is_local, 0.02))
 
 
 def on(**filesystems):

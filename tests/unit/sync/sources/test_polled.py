@@ -58,7 +58,7 @@ def play():
     sources = []
 
     def start(script, gather_s=0.0):
-        source = PolledSource("name", Guarantees(False, True, False, 0.1), gather_s, [DEVICE], lambda _: script)
+        source = PolledSource("name", Guarantees(False, True, 0.1), gather_s, [DEVICE], lambda _: script)
         source.open(None)
         sources.append(source)
         return source
@@ -147,7 +147,7 @@ def test_what_cannot_be_opened_says_why(error, expected):
     def fail(roots):
         raise error
 
-    source = PolledSource("name", Guarantees(False, True, False, 0.1), 0, [DEVICE], fail)
+    source = PolledSource("name", Guarantees(False, True, 0.1), 0, [DEVICE], fail)
     with pytest.raises(expected):
         source.open(None)
     assert source.read(0) is None
@@ -204,7 +204,7 @@ def test_while_it_is_closed_other_roots_wait_for_it_to_be_opened():
         found.append(roots)
         return Script()
 
-    source = PolledSource("name", Guarantees(False, True, False, 0.1), 0, [DEVICE], start)
+    source = PolledSource("name", Guarantees(False, True, 0.1), 0, [DEVICE], start)
     source.watch([DEVICE, EXPORT])
     source.open(None)
     source.close()
