@@ -12,12 +12,20 @@ import urllib.request
 from pathlib import Path
 
 from lustack.server import instance
+from lustack.server.topology import Access
 from lustack.sync import status
 from lustack.sync.status import Status
 
 LIMIT_S = 60.0
 PAUSE_S = 0.1
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def log_in(access: Access) -> dict[str, str]:
+    """The headers of a user who has logged in."""
+    headers = {"X-Auth-User": access.user, "X-Auth-Key": access.key}
+    with urllib.request.urlopen(urllib.request.Request(access.auth_url, headers=headers)) as answer:  # noqa: S310
+        return {"X-Auth-Token": answer.headers["X-Auth-Token"]}
 
 
 class Client:
@@ -29,11 +37,8 @@ class Client:
         Args:
             served: is running.
         """
-        access = served.access
-        headers = {"X-Auth-User": access.user, "X-Auth-Key": access.key}
-        with urllib.request.urlopen(urllib.request.Request(access.auth_url, headers=headers)) as answer:  # noqa: S310
-            self._headers = {"X-Auth-Token": answer.headers["X-Auth-Token"]}
-        url = urllib.parse.urlsplit(access.storage_url)
+        self._headers = log_in(served.access)
+        url = urllib.parse.urlsplit(served.access.storage_url)
         self._path = url.path
         self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
 

@@ -31,6 +31,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench_serving import log_in
+
 from lustack.server import instance, topology
 
 ACCOUNT, CONTAINER = "AUTH_test", "results"
@@ -58,16 +60,14 @@ class Client:
 
     def __init__(self, access: topology.Access) -> None:
         """Logs in."""
-        headers = {"X-Auth-User": access.user, "X-Auth-Key": access.key}
-        with urllib.request.urlopen(urllib.request.Request(access.auth_url, headers=headers)) as answer:  # noqa: S310
-            self._token = answer.headers["X-Auth-Token"]
+        self._headers = log_in(access)
         url = urllib.parse.urlsplit(access.storage_url)
         self._path = url.path
         self._connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=120)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """One request: status and body."""
-        self._connection.request(method, f"{self._path}{path}", body, {"X-Auth-Token": self._token})
+        self._connection.request(method, f"{self._path}{path}", body, self._headers)
         with self._connection.getresponse() as answer:
             return answer.status, answer.read()
 
@@ -216,7 +216,7 @@ def export(conf: Path, tree: Path, client: Client, wanted: Wanted) -> list[float
 
 def count(client: Client) -> int:
     """Rows of the listing, as its database has counted."""
-    client._connection.request("HEAD", f"{client._path}/{CONTAINER}", headers={"X-Auth-Token": client._token})  # noqa: SLF001
+    client._connection.request("HEAD", f"{client._path}/{CONTAINER}", headers=client._headers)  # noqa: SLF001
     with client._connection.getresponse() as answer:  # noqa: SLF001
         answer.read()
         return int(answer.headers.get("X-Container-Object-Count", "0"))

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from bench_serving import log_in
+
 from lustack.server import instance
 from lustack.server.topology import Host, Policy
 
@@ -139,11 +141,7 @@ class Lane:
     def of(cls, served: instance.Instance, policy: str) -> Lane:
         """A container of a policy in a Swift."""
         port = served.assigned.ports.proxy
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        login = {"X-Auth-User": served.access.user, "X-Auth-Key": served.access.key}
-        connection.request("GET", "/auth/v1.0", headers=login)
-        token = {"X-Auth-Token": connection.getresponse().headers["X-Auth-Token"]}
-        connection.close()
+        token = log_in(served.access)
         prefix = f"{urllib.parse.urlsplit(served.access.storage_url).path}/bench-{policy}"
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("PUT", prefix, b"", {**token, "X-Storage-Policy": policy})

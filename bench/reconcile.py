@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench_serving import log_in
+
 from lustack.server import instance, topology
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -100,11 +102,8 @@ def reconcile(name: str, conf: Path, server: int, scope: str) -> Measured:
 
 def make_container(access: topology.Access, container: str) -> None:
     """Makes a container as a client does."""
-    headers = {"X-Auth-User": access.user, "X-Auth-Key": access.key}
-    with urllib.request.urlopen(urllib.request.Request(access.auth_url, headers=headers)) as answer:  # noqa: S310
-        token = answer.headers["X-Auth-Token"]
     url = f"{access.storage_url}/{container}"
-    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers={"X-Auth-Token": token})).close()  # noqa: S310
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=log_in(access))).close()  # noqa: S310
 
 
 @contextmanager

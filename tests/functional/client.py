@@ -29,6 +29,13 @@ class Answer:
     body: bytes
 
 
+def log_in(access: Access) -> dict[str, str]:
+    """The headers of a user who has logged in."""
+    headers = {"X-Auth-User": access.user, "X-Auth-Key": access.key}
+    with urllib.request.urlopen(urllib.request.Request(access.auth_url, headers=headers)) as answer:
+        return {"X-Auth-Token": answer.headers["X-Auth-Token"]}
+
+
 @dataclass
 class Client:
     """Requests of the first user, one after the other.
@@ -38,13 +45,13 @@ class Client:
     """
 
     access: Access
-    _token: str = field(default="", init=False)
+    _login: Mapping[str, str] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Self:
         url = urllib.parse.urlsplit(self.access.storage_url)
         self._base = url.path
         self._connection = http.client.HTTPConnection(url.netloc, timeout=120)
-        self._token = self._log_in()
+        self._login = log_in(self.access)
         return self
 
     def __exit__(
@@ -52,17 +59,12 @@ class Client:
     ) -> None:
         self._connection.close()
 
-    def _log_in(self) -> str:
-        headers = {"X-Auth-User": self.access.user, "X-Auth-Key": self.access.key}
-        with urllib.request.urlopen(urllib.request.Request(self.access.auth_url, headers=headers)) as answer:
-            return answer.headers["X-Auth-Token"]
-
     def send(
         self, method: str, path: str, headers: Mapping[str, str] = NO_HEADERS, body: bytes | None = None
     ) -> Answer:
         """Send one request to a path below the account, which is quoted already and starts with `/` or is empty."""
         try:
-            self._connection.request(method, self._base + path, body, {"X-Auth-Token": self._token, **headers})
+            self._connection.request(method, self._base + path, body, {**self._login, **headers})
             response = self._connection.getresponse()
             content = response.read()
         finally:

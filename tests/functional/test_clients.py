@@ -22,7 +22,7 @@ from pathlib import Path
 import boto3
 import pytest
 from tests.functional import plainly, stand
-from tests.functional.client import Client
+from tests.functional.client import Client, log_in
 from tests.functional.plainly import quoted
 
 from lustack.server.instance import Instance
@@ -129,7 +129,7 @@ def test_swift_download(copied: Copied, tmp_path: Path) -> None:
 
 def test_curl(copied: Copied, tmp_path: Path) -> None:
     (tmp_path / "down").mkdir()
-    token = copied.client._token
+    token = log_in(copied.served.access)["X-Auth-Token"]
     for size in SIZES:
         url = f"{copied.served.access.storage_url}/{CONTAINER}/{size}"
         command = ["curl", "-sSf", "-H", f"X-Auth-Token: {token}", "-o", tmp_path / "down" / str(size), url]

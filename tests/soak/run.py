@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.functional.client import log_in
 from tests.soak.clients import Place, Run, serve_all
 
 from lustack.mapping import layout
@@ -95,11 +96,7 @@ def measure(served: instance.Instance) -> dict[str, Size]:
 def place_of(served: instance.Instance) -> Place:
     """A new container."""
     port = served.assigned.ports.proxy
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    login = {"X-Auth-User": served.access.user, "X-Auth-Key": served.access.key}
-    connection.request("GET", "/auth/v1.0", headers=login)
-    token = {"X-Auth-Token": connection.getresponse().headers["X-Auth-Token"]}
-    connection.close()
+    token = log_in(served.access)
     prefix = urllib.parse.urlsplit(served.access.storage_url).path + "/soak"
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("PUT", prefix, b"", token)
