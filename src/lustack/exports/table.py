@@ -6,6 +6,8 @@ Rule 2: a reader looks at most every `FRESH_S` seconds whether there is another 
 Rule 3: a table that is damaged, or gone, is no empty table: the last good one stays in force and somebody is told.
 Who never saw a good one does nothing at all: an upload would be put in the wrong place. The file of the lock, made
 after the first table, says that there was one.
+Rule 4: what root makes here belongs to the user of the servers, who else could not work with it: to the owner of
+`.lustack`, and that to the owner of the device until a server has worked there.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from lustack.errors import ConfigurationError
 from lustack.mapping import layout
 from lustack.mapping.exports import Export, Exports, ExportsDamagedError, Stage, parse, render
 from lustack.posix.atomic import TemporaryFile, sync_rename, write_all
-from lustack.posix.tree import make_directories, open_beneath
+from lustack.posix.tree import make_directories, open_beneath, proc_path
 
 FRESH_S = 0.25
 """So old may be what a reader says."""
 
 _NAME = layout.EXPORTS.rpartition(b"/")[2]
 _MODE = 0o644
+_OTHERS_WRITE = 0o022
 
 _Identity = tuple[int, int, int, int]
 
@@ -139,12 +143,14 @@ def changing(root_fd: int) -> Iterator[Draft]:
         root_fd: the device root; `.lustack` is made if it is not there.
 
     Raises:
+        ConfigurationError: no server has ever worked here, and nobody knows the user of the servers.
         ExportsDamagedError: it is damaged: a human must mend it.
         OSError: the file system fails.
     """
     _begin(root_fd)
     lock = open_beneath(root_fd, layout.EXPORTS_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        _hand_over(lock, os.stat(layout.RESERVED, dir_fd=root_fd, follow_symlinks=False))
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield Draft(root_fd)
     finally:
@@ -170,8 +176,13 @@ def finish(root_fd: int, export: Export) -> None:
 
 def _begin(root_fd: int) -> None:
     """Makes the first table, an empty one, if there never was one; whoever is later finds it."""
+    if not _is_used(root_fd):
+        _refuse_unknown_owner(root_fd)
     directory = make_directories(root_fd, layout.RESERVED, mode=0o700)
     try:
+        if not _is_used(root_fd):
+            _hand_over(directory, os.fstat(root_fd))
+            os.fsync(directory)
         if not _exists(root_fd, layout.EXPORTS_LOCK):
             with _written(directory, Exports()) as temporary, suppress(FileExistsError):
                 os.fsync(temporary.fd)
@@ -186,8 +197,28 @@ def _written(directory: int, exports: Exports) -> Iterator[TemporaryFile]:
     """A file that holds a table and has no name yet. Servers may read it, whoever writes it with whatever umask."""
     with TemporaryFile.create(directory) as temporary:
         os.fchmod(temporary.fd, _MODE)
+        _hand_over(temporary.fd, os.fstat(directory))
         write_all(temporary.fd, [render(exports)])
         yield temporary
+
+
+def _is_used(root_fd: int) -> bool:
+    """Whether an object server has worked here: then `.lustack` is its user's."""
+    return _exists(root_fd, layout.SIDECARS) or _exists(root_fd, layout.LOCKS)
+
+
+def _refuse_unknown_owner(root_fd: int) -> None:
+    status = os.fstat(root_fd)
+    if os.geteuid() == status.st_uid == 0 and status.st_mode & _OTHERS_WRITE:
+        where = os.fsdecode(os.readlink(proc_path(root_fd)))
+        allowed = "the user of the object servers: change it, or upload an object first, which shows who that is"
+        raise ConfigurationError(where, "owner", "root", allowed)
+
+
+def _hand_over(fd: int, like: os.stat_result) -> None:
+    status = os.fstat(fd)
+    if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (like.st_uid, like.st_gid):
+        os.fchown(fd, like.st_uid, like.st_gid)
 
 
 def _exists(root_fd: int, path: bytes) -> bool:

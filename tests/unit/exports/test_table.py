@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 from tests.exported import damage, export, read, rewrite
+from tests.objects import NEEDS_ROOT
 
+from lustack.errors import ConfigurationError
 from lustack.exports import table
 from lustack.exports.table import FRESH_S, Reader
 from lustack.mapping.exports import Exports, ExportsDamagedError, Stage
+
+SERVERS = 65534
+"""The user and group of object servers that are not root's."""
 
 
 class Clock:
@@ -175,6 +180,56 @@ class TestChanging:
     def test_only_we_may_read_it(self, root, tmp_path):
         export(root, tmp_path / "x")
         assert (root / ".lustack").stat().st_mode & 0o777 == 0o700
+
+
+def owners(root: Path) -> set[tuple[int, int]]:
+    reserved = root / ".lustack"
+    return {(path.stat().st_uid, path.stat().st_gid) for path in (reserved, *reserved.iterdir())}
+
+
+@NEEDS_ROOT
+class TestOwner:
+    def test_what_root_makes_before_the_servers_is_of_the_owner_of_the_device(self, root, tmp_path):
+        os.chown(root, SERVERS, SERVERS)
+        export(root, tmp_path / "x")
+        assert owners(root) == {(SERVERS, SERVERS)}
+
+    def test_what_root_makes_after_the_servers_is_of_their_user(self, root, tmp_path):
+        for path in (root / ".lustack", root / ".lustack" / "locks"):
+            path.mkdir()
+            os.chown(path, SERVERS, SERVERS)
+        export(root, tmp_path / "x")
+        assert owners(root) == {(SERVERS, SERVERS)}
+
+    def test_servers_of_root_keep_what_is_theirs_on_the_device_of_somebody_else(self, root, tmp_path):
+        os.chown(root, SERVERS, SERVERS)
+        (root / ".lustack" / "sidecars").mkdir(parents=True)
+        export(root, tmp_path / "x")
+        assert owners(root) == {(0, 0)}
+
+    def test_what_was_made_for_root_is_handed_over_by_the_same_command(self, root, tmp_path):
+        export(root, tmp_path / "x")
+        os.chown(root, SERVERS, SERVERS)
+        export(root, tmp_path / "y", container="y")
+        assert owners(root) == {(SERVERS, SERVERS)}
+
+    def test_servers_of_another_user_can_change_what_root_began(self, root, root_fd, tmp_path):
+        os.chown(root, SERVERS, SERVERS)
+        found = export(root, tmp_path / "x")
+        os.seteuid(SERVERS)
+        try:
+            table.finish(root_fd, found)
+        finally:
+            os.seteuid(0)
+        assert read(root).get("a", "e").stage is Stage.READY
+
+    def test_root_does_not_guess_whose_a_device_is_on_which_others_write(self, root, tmp_path):
+        root.chmod(0o1777)
+        with pytest.raises(ConfigurationError, match=f"{root}: owner = 'root', .* upload an object first"):
+            export(root, tmp_path / "x")
+        assert os.listdir(root) == []
+        (root / ".lustack" / "locks").mkdir(parents=True)
+        export(root, tmp_path / "x")
 
 
 class TestFinish:
