@@ -4,21 +4,25 @@
 Rule 1: only here is a format found out by looking, since nobody recorded it; Cinder's inspector looks, and what it
     thinks unsafe is refused. It is recorded at once.
 Rule 2: what Cinder is told of a name is durable before.
+Rule 3: no file of a volume that Cinder has is taken from it. Cinder's own check of that expects a bare name.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from typing import Any
 
 from cinder import exception
 from cinder.image import image_utils
+from cinder.volume import volume_utils
 from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
 
 from lustack.cinder.chains import ChainMixin
+from lustack.cinder.errors import UnknownShareError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.shares import ConfiguredShare
 from lustack.cinder.specs import PLACING
@@ -33,7 +37,9 @@ class ManagingMixin(ChainMixin):
     _known: dict[str, ConfiguredShare]
     _mounted_shares: list[str]
     _ensure_share_mounted: Any
+    _find_recorded: Any
     _is_volume_attached: Any
+    _list_named: Any
     _spec: Any
 
     def _find_reference(self, reference: dict[str, str]) -> tuple[str, str]:
@@ -80,6 +86,7 @@ class ManagingMixin(ChainMixin):
 
     def _manage_existing(self, volume: Any, reference: dict[str, str]) -> dict[str, str]:
         address, path = self._find_reference(reference)
+        self._refuse_known(volume, address, os.path.basename(path))
         image_format, _ = self._look_at(reference, path)
         if volume.multiattach and image_format != "raw":
             raise exception.ManageExistingInvalidReference(
@@ -90,6 +97,24 @@ class ManagingMixin(ChainMixin):
         # Last, since from now on it is a volume.
         self._move(path, os.path.join(os.path.dirname(path), volume.name))
         return {"provider_location": address}
+
+    def _refuse_known(self, volume: Any, address: str, name: str) -> None:
+        """Refuse a file of a volume that Cinder has: the volume would lose it.
+
+        Raises:
+            ManageExistingAlreadyManaged: it is one.
+        """
+        context = volume.obj_context.elevated()
+        name_ids = [volume_utils.extract_id_from_volume_name(start) for start in _list_starts(name)]
+        owners = [each for name_id in name_ids if name_id for each in self._list_named(context, name_id)]
+        if any(self._lies_on(address, each) for each in owners):
+            raise exception.ManageExistingAlreadyManaged(volume_ref=name)
+
+    def _lies_on(self, address: str, volume: Any) -> bool:
+        try:
+            return bool(self._find_recorded(volume) == address)
+        except UnknownShareError:
+            return False
 
     def _move(self, path: str, target: str) -> None:
         """Rename a file durably; nothing has the other name."""
@@ -104,9 +129,7 @@ class ManagingMixin(ChainMixin):
             directory = self._get_mount_point_for_share(address)
             out, _ = self._run("find", directory, "-maxdepth", "1", "-type", "f", "-name", "*", "-printf", "%f\\n")
             for name in sorted(out.splitlines()):
-                owner = next(
-                    (volume for key, volume in known.items() if name == key or name.startswith(key + ".")), None
-                )
+                owner = next((known[start] for start in _list_starts(name) if start in known), None)
                 if not name.startswith(".") and (owner is None or owner.name == name):
                     found.append(self._describe(address, os.path.join(directory, name), owner))
         return found
@@ -214,3 +237,8 @@ class ManagingMixin(ChainMixin):
         if wanted.is_thick and files.find_format(files.active) == "raw" and not self._is_volume_attached(volume):
             self._images.resize(files.image(files.active), volume.size, is_thick=True)
         return True
+
+
+def _list_starts(name: str) -> Iterator[str]:
+    """The names that a volume may have whose file this is: up to each of its dots, and all of it."""
+    return (name[:end] for end, character in enumerate(name + ".") if character == ".")

@@ -55,16 +55,25 @@ class RemovalMixin(ChainMixin):
         A migration that is cut off while Cinder swaps the two volumes leaves both with the name of the same files.
         Source: cinder 29.0.0, volume/manager.py, update_migrated_volume and migrate_volume_completion.
         """
-        context = volume.obj_context.elevated()
-        same = self._list_volumes(context, filters={"_name_id": volume.name_id})
-        if volume.name_id != volume.id:
-            same = [*same, *self._list_volumes(context, filters={"id": volume.name_id})]
         taken = set()
-        for each in same:
-            if each.id != volume.id and each.name_id == volume.name_id:
+        for each in self._list_named(volume.obj_context.elevated(), volume.name_id):
+            if each.id != volume.id:
                 with contextlib.suppress(UnknownShareError):
                     taken.add(self._find_recorded(each))
         return taken
+
+    def _list_named(self, context: Any, name_id: str) -> list[Any]:
+        """The volumes of Cinder whose files are named after an id: at most the one with it, but for such a migration.
+
+        Args:
+            context: an administrator's.
+            name_id: the id.
+        """
+        found = [
+            *self._list_volumes(context, filters={"_name_id": name_id}),
+            *self._list_volumes(context, filters={"id": name_id}),
+        ]
+        return [each for each in found if each.name_id == name_id]
 
     def _find_places(self, volume: Any) -> list[str]:
         """The shares where files of a volume may lie: where it is recorded, and that of its pool.

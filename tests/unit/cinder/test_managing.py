@@ -37,6 +37,31 @@ def test_what_is_no_plain_file_in_a_share_is_refused(stage: Bench, name: str):
         stage.driver.manage_existing_get_size(Volume(), {"source-name": f"{SHARE}/{name}" if name else "elsewhere"})
 
 
+@pytest.mark.parametrize("name", ["{}", "{}.info", "{}.0badcafe"])
+@pytest.mark.parametrize("is_named_after_a_copy", [False, True])
+def test_a_file_of_a_volume_is_not_taken_from_it(stage: Bench, name: str, is_named_after_a_copy: bool):
+    stage.set_up()
+    owner = stage.create()
+    if is_named_after_a_copy:
+        owner = Volume(_name_id=owner.id)
+    stage.database.append(owner)
+    file = name.format(owner.name)
+    (stage.share / file).touch()
+    names = stage.names()
+    with pytest.raises(exception.ManageExistingAlreadyManaged, match=file):
+        stage.driver.manage_existing(Volume(), {"source-name": f"{SHARE}/{file}"})
+    assert stage.names() == names
+
+
+def test_a_file_that_has_the_name_of_a_volume_elsewhere_becomes_one(stage: Bench):
+    stage.set_up()
+    owner = Volume(provider_location="1.1.1.1@tcp:/elsewhere")
+    stage.database.append(owner)
+    volume = Volume()
+    stage.driver.manage_existing(volume, put(stage, owner.name))
+    assert stage.names() == [volume.name]
+
+
 @pytest.mark.expects_log("failed safety check")
 def test_a_file_that_names_another_one_is_refused(stage: Bench):
     stage.set_up()
