@@ -81,7 +81,7 @@ def measure(rounds: int, size_gib: int, data_mib: int) -> Times:
         stand.running(Path(root), {"raw": ""}) as running,
     ):
         cinder = Cinder(running)
-        cinder.wait_for_services(len(set(BACKENDS.values())) + 3)
+        cinder.wait_for_services(*set(BACKENDS.values()), others=2)
         for kind, backend in BACKENDS.items():
             specs = {"lustre:copies": "linked"} if kind == "linked" else {}
             cinder.make_type(kind, volume_backend_name=backend, **specs)

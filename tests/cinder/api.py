@@ -42,24 +42,30 @@ class Cinder:
         auth = noauth.CinderNoAuthPlugin("admin", PROJECT, endpoint=endpoint)
         return client.Client(MICROVERSION, session=PatientSession(auth=auth, timeout=timeout_s))
 
-    def wait_for_services(self, count: int) -> None:
+    def wait_for_services(self, *backends: str, others: int = 0) -> None:
+        """Wait until back ends offer their pools, and so many other services are up."""
         # The API asks the scheduler, and what is asked before that one listens is lost: it would wait for minutes.
-        asking = self._connect(ANSWER_LIMIT_S)
+        limit_s, asking = ANSWER_LIMIT_S, self._connect(ANSWER_LIMIT_S)
 
         def are_up() -> bool:
+            nonlocal limit_s, asking
             self.stand.check()
             try:
                 services = asking.services.list()
-                pools = asking.pools.list()
+                pools = find_backends(asking)
             except ConnectTimeout:
+                # Or it is slow.
+                limit_s *= 2
+                asking = self._connect(limit_s)
                 return False
-            return len([s for s in services if s.state == "up"]) >= count - 1 and len(pools) >= count - 3
+            is_enough = len([each for each in services if each.state == "up"]) >= len(backends) + others
+            return is_enough and pools >= {*backends}
 
         wait_for(are_up, "services are up and pools known")
 
     def pools(self) -> set[str]:
         """Names of the back ends that offer a pool."""
-        return {pool.name.partition("@")[2].partition("#")[0] for pool in self.api.pools.list()}
+        return find_backends(self.api)
 
     def make_type(self, type_name: str, **specs: str):
         found = self.api.volume_types.create(type_name)
@@ -176,7 +182,7 @@ class Cinder:
         return self._ask_database("select 1 from image_volume_cache_entries where image_id = ?", image_id) is not None
 
     def _ask_database(self, query: str, *words: str):
-        with contextlib.closing(sqlite3.connect(self.stand.state / "cinder.db")) as database:
+        with contextlib.closing(sqlite3.connect(self.stand.state / "cinder.db", timeout=120)) as database:
             row = database.execute(query, words).fetchone()
         return row[0] if row else None
 
@@ -205,6 +211,11 @@ class Cinder:
         """A guest reads these patterns at these MiB."""
         for pattern, offset_mib in expected:
             io(self.active_path(volume), self.recorded(volume), f"read -P {pattern} {offset_mib}M 1M")
+
+
+def find_backends(asking: client.Client) -> set[str]:
+    """Names of the back ends that offer a pool."""
+    return {pool.name.partition("@")[2].partition("#")[0] for pool in asking.pools.list()}
 
 
 def info(path: Path, image_format: str) -> list[dict]:

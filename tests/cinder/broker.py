@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -13,23 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.ports import find_ports
+
 START_LIMIT_S = 300.0
 STOP_LIMIT_S = 120.0
-# Below it is what needs other rights or is well known.
-FIRST_PORT = 10000
-
-
-def find_ports(count: int) -> list[int]:
-    """Ports that are free now, of those that the system gives to no client before a service listens there."""
-    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        while len(found) < count:
-            each = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                each.bind(("127.0.0.1", random.randrange(FIRST_PORT, end)))
-                found.append(each.getsockname()[1])
-    return found
 
 
 def can_connect(port: int) -> bool:

@@ -23,7 +23,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stand.Stand]:
 def cinder(running: stand.Stand) -> api.Cinder:
     """A client, and a volume type for each back end."""
     found = api.Cinder(running)
-    found.wait_for_services(4 + len(BACKENDS))
+    found.wait_for_services(*BACKENDS, "nfs", others=2)
     for name in (*BACKENDS, "nfs"):
         found.make_type(name, volume_backend_name=name)
     # Cinder copies only within a back end, so these are types of one whose volumes have the other format.

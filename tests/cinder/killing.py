@@ -142,7 +142,8 @@ class Killer:
     def kill(self, service: str) -> None:
         """Kill it now, by itself."""
         for pid in find_group(self.stand.processes[service].pid):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def restart(self, service: str) -> None:
         """Start a service that was killed again, when all of it is gone."""

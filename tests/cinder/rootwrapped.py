@@ -73,7 +73,7 @@ def reachable_directory() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def root_for(root: Path) -> Iterator[None]:
-    """Serve what stands for sudo in a stand.
+    """Serve what stands for sudo in a stand, in a process of its own: nothing of it may run in that of the tests.
 
     Args:
         root: directory of the stand.
@@ -82,15 +82,18 @@ def root_for(root: Path) -> Iterator[None]:
         server.bind(str(root / "become"))
         os.chmod(root / "become", 0o777)
         server.listen(64)
-        thread = threading.Thread(target=_serve, args=(server, root))
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            # A service may have asked for a mount in its last moment.
-            unmount_all(root)
+        # Its command line names the state: what it forks is of the stand before it is another program.
+        command = [sys.executable, "-m", "tests.cinder.rootwrapped", str(server.fileno()), f"{root}/state/"]
+        process = subprocess.Popen(
+            command, cwd=Path(__file__).parents[2], env=_find_environment(root), pass_fds=[server.fileno()]
+        )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        # A service may have asked for a mount in its last moment.
+        unmount_all(root)
 
 
 def _find_environment(root: Path) -> dict[str, str]:
@@ -98,26 +101,27 @@ def _find_environment(root: Path) -> dict[str, str]:
     return os.environ | {"PATH": f"{root / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"}
 
 
-def _serve(server: socket.socket, root: Path) -> None:
-    threads = []
-    with contextlib.suppress(OSError):  # it is shut down
-        while True:
-            client, _ = server.accept()
-            threads.append(threading.Thread(target=_run, args=(client, root)))
-            threads[-1].start()
-    for thread in threads:
-        thread.join()
+def _serve(server: socket.socket) -> None:
+    while True:
+        client, _ = server.accept()
+        threading.Thread(target=_run, args=(client,), daemon=True).start()
 
 
-def _run(client: socket.socket, root: Path) -> None:
+def _run(client: socket.socket) -> None:
     with client:
         message, streams, _, _ = socket.recv_fds(client, 1 << 16, 3)
+        if not message:  # who asked was killed
+            return
         directory, *words = json.loads(message)
         code = 1
         if words[0] in ALLOWED:
             places = dict(zip(("stdin", "stdout", "stderr"), streams, strict=True))
-            code = subprocess.run(words, cwd=directory, env=_find_environment(root), check=False, **places).returncode
+            code = subprocess.run(words, cwd=directory, check=False, **places).returncode
         for stream in streams:
             os.close(stream)
         with contextlib.suppress(OSError):  # who asked may be gone
             client.sendall(str(code).encode())
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))

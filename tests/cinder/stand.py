@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tests.cinder import broker, glance
 from tests.functional import filesystem
+from tests.ports import find_ports
 
 SERVICES = ("api", "scheduler", "volume", "backup")
 # Far more than anything here takes on a busy machine: what waits for a state fails late, never early.
@@ -198,17 +199,23 @@ class Stand:
         text = log.read_text() if log.exists() else ""
         assert "failed to start" not in text, text[-3000:]
 
-    def stop(self, *services: str, with_signal: int = signal.SIGTERM) -> None:
+    def stop(self, *services: str) -> None:
+        """Stop services, whether or not they have ended by themselves, with all that they started."""
         for service in services:
-            os.killpg(self.processes[service].pid, with_signal)
+            _signal(self.processes[service], signal.SIGTERM)
         for service in services:
             process = self.processes.pop(service)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(120)
             # A service that ends by its own alarm leaves its children behind; they would mount again what is unmounted.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _signal(process, signal.SIGKILL)
             process.wait()
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    """Send a signal to a service's group, if anybody is left of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def wait_for(is_done, what: str, limit_s: float = LIMIT_S):
@@ -272,25 +279,35 @@ def make_programs(stand: Stand) -> None:
     write_program(programs / "lfs", f'#!/bin/sh\necho "$@" >>{stand.root}/lfs.log\nfor last; do :; done\n: >>"$last"\n')
 
 
-def _find_commands(root: Path) -> list[bytes]:
-    """Command lines of what runs for the services of a stand: they name its configuration or its state."""
+def _find_processes(root: Path) -> list[int]:
+    """What runs for the services of a stand: command lines name its configuration or its state."""
+    names = [f"{root}/{directory}/".encode() for directory in ("etc", "state")]
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it ended
-            found.append(path.read_bytes())
-    return [line for line in found if f"{root}/etc/".encode() in line or f"{root}/state/".encode() in line]
+            line = path.read_bytes()
+            if any(name in line for name in names):
+                found.append(int(path.parent.name))
+    return found
 
 
 def unmount_all(root: Path) -> None:
-    """Unmount what the services of a stand have mounted, when nobody is left who could mount it again.
+    """Unmount what the stopped services of a stand have mounted, when nobody is left who could mount it again.
 
-    Privsep's helpers are of no group of ours, and end when they see that their service has.
+    Privsep's helpers, file systems in user space and what was run by rootwrap are of no group of ours.
     """
-    wait_for(lambda: not _find_commands(root), f"no process works for the services in {root}")
-    below = root / "state"
+
+    def is_nobody_left() -> bool:
+        found = _find_processes(root)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    wait_for(is_nobody_left, f"no process works for the services in {root}")
     with open("/proc/self/mounts") as lines:
         points = [line.split(" ")[1] for line in lines]
-    for point in reversed([point for point in points if point.startswith(f"{below}/")]):
+    for point in reversed([point for point in points if point.startswith(f"{root}/state/")]):
         subprocess.run(["umount", "--lazy", point], check=False)
 
 
@@ -320,7 +337,7 @@ def running(
             "PYTHONPATH": str(root / "python"),
             "PYTHONWARNINGS": "ignore",
         }
-        stand = Stand(root, files, broker.find_ports(1)[0], environment)
+        stand = Stand(root, files, find_ports(1)[0], environment)
         for directory in (stand.state / "conversion", stand.state / "lock", stand.state / "coordination", stand.etc):
             directory.mkdir(parents=True)
         (root / "python").mkdir()

@@ -92,15 +92,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stand.Stand]:
     services = ("api", "scheduler", "volume")
     with stand.running(tmp_path_factory.mktemp("bad"), BACKENDS, services=services, prepare=prepare) as running:
         yield running
-        for pid in find_daemon(running):
-            os.kill(pid, signal.SIGKILL)
-        subprocess.run(["chattr", "-i", running.share("owner")], check=True)
 
 
 @pytest.fixture(scope="module")
 def cinder(running: stand.Stand) -> api.Cinder:
     found = api.Cinder(running)
-    wait_for(lambda: {"good", "frozen"} <= found.pools(), "the pools of the good back ends are known")
+    found.wait_for_services("good", "frozen", others=1)
     for name in BACKENDS:
         found.make_type(name, volume_backend_name=name)
     return found

@@ -34,7 +34,7 @@ def cinder() -> Iterator[api.Cinder]:
         stand.running(root, BACKENDS, prepare=prepare) as running,
     ):
         found = api.Cinder(running)
-        wait_for(lambda: running.check() or {"own", "root"} <= found.pools(), "the pools are known")
+        found.wait_for_services("own", "root", others=2)
         for name in BACKENDS:
             found.make_type(name, volume_backend_name=name)
             found.make_type(f"{name}-qcow2", volume_backend_name=name, lustre__format="qcow2")

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from tests.ports import find_ports
 from tests.waiting import LIMIT_S, wait_for
 
 from lustack.errors import ConfigurationError
@@ -191,9 +192,7 @@ def redis_url(tmp_path):
     # It is the server if it is called so: the package redis-server, which starts one, is not needed.
     program_path = tmp_path / "redis-server"
     program_path.symlink_to(program)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = find_ports(1)
     command = [
         str(tmp_path / "redis-server"),
         "--port",

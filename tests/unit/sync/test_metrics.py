@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import re
-import socket
 import urllib.request
 from pathlib import Path
+
+from tests.ports import find_ports
 
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.hasher import Outcome
@@ -45,9 +46,7 @@ def test_what_happens_is_counted():
 
 def test_they_are_served_on_the_loopback_interface():
     metrics = Metrics()
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        port = listener.getsockname()[1]
+    [port] = find_ports(1)
     with metrics.served(port), urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics") as answer:
         assert b"lustack_sync_cycle_seconds" in answer.read()
 
