@@ -30,6 +30,7 @@ from tests.functional import filesystem
 from tests.openstack import catalogue, database, guest, hypervisor, network, settings, tables
 from tests.openstack.crew import PROGRAMS, Crew
 from tests.openstack.settings import Site
+from tests.ports import find_ports
 
 BACKENDS = {"raw": "", "qcow2": "lustre_qcow2_volumes = true\nimage_volume_cache_enabled = true\n"}
 SIZE_GIB = 40
@@ -164,7 +165,7 @@ def running(root: Path) -> Iterator[Stand]:
         files = stack.enter_context(filesystem.in_a_file(root, "ext4", SIZE_GIB))
         for name in ("broker", "log", "etc", "state"):
             (root / name).mkdir()
-        ports = dict(zip(("mariadb", *settings.SERVICES), broker.find_ports(1 + len(settings.SERVICES)), strict=True))
+        ports = dict(zip(("mariadb", *settings.SERVICES), find_ports(1 + len(settings.SERVICES)), strict=True))
         crew = Crew(root / "log", _environment(root))
         stack.enter_context(hypervisor.places())
         stack.callback(crew.stop_all)
@@ -174,7 +175,7 @@ def running(root: Path) -> Iterator[Stand]:
         stack.enter_context(network.running(ports["neutron"]))
         _write_settings(stand)
         _write_cinder(stand)
-        stack.callback(volumes.unmount_all, root / "state")
+        stack.callback(volumes.unmount_all, root)
         hypervisor.share(settings.mounts(site))
         hypervisor.start(crew, root / "libvirt", site.accelerator)
         stack.callback(_stop, stand)
