@@ -154,18 +154,22 @@ class Lane:
         return sum(time.clock_gettime(~pid << 3 | 2) for pid in self.pids)
 
     def slice(self, method: str, body: bytes, names: list[str], clients: int) -> Slice:
-        """Sends requests for some objects with a few connections at the same time."""
-        paths = [f"{self.prefix}/{len(body)}/{name}" for name in names]
+        """Sends requests for some objects with a few connections at the same time.
+
+        Each connection takes the next object when it is ready. A server with several processes gets as many connections
+        into each as chance will have it; were the objects dealt out before, it would end with one of them at work.
+        """
+        paths = iter([f"{self.prefix}/{len(body)}/{name}" for name in names])
         latencies: list[float] = []
         failures: list[BaseException] = []
 
-        def work(first: int) -> None:
+        def work() -> None:
             try:
-                self._send(method, paths[first::clients], body, latencies)
+                self._send(method, paths, body, latencies)
             except BaseException as error:  # noqa: BLE001 - raised again where the thread is awaited
                 failures.append(error)
 
-        threads = [threading.Thread(target=work, args=(first,)) for first in range(min(clients, len(paths)))]
+        threads = [threading.Thread(target=work) for _ in range(min(clients, len(names)))]
         before, started = self.cpu_s(), time.perf_counter()
         for thread in threads:
             thread.start()
@@ -174,9 +178,9 @@ class Lane:
         wall_s, after = time.perf_counter() - started, self.cpu_s()
         if failures:
             raise failures[0]
-        return Slice(len(paths), wall_s, latencies, after - before)
+        return Slice(len(names), wall_s, latencies, after - before)
 
-    def _send(self, method: str, paths: list[str], body: bytes, latencies: list[float]) -> None:
+    def _send(self, method: str, paths: Iterator[str], body: bytes, latencies: list[float]) -> None:
         with Client(self.port, self.headers) as client:
             for path in paths:
                 started = time.perf_counter()
