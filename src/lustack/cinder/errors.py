@@ -28,7 +28,7 @@ class CorruptRecordError(VolumeError):
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path} cannot be understood: {self.why}; nothing was changed"
+        return f"{self.path} cannot be understood: {self.why}; nothing was changed: mend it or restore it"
 
 
 @dataclass(eq=False, repr=False)
@@ -61,7 +61,10 @@ class ForeignBackingError(VolumeError):
     backing: str
 
     def __str__(self) -> str:
-        return f"{self.path} is backed by {self.backing!r}, which is no file of this volume: refused"
+        return (
+            f"{self.path} is backed by {self.backing!r}, which is no file of this volume: refused. If you trust it, "
+            f"make it one file with `qemu-img convert`; if a guest may have written that, restore it from a backup"
+        )
 
 
 @dataclass(eq=False, repr=False)
@@ -95,4 +98,7 @@ class UnknownShareError(VolumeError):
     configured: list[str]
 
     def __str__(self) -> str:
-        return f"the share {self.share!r} is not configured; configured are: {', '.join(self.configured) or 'none'}"
+        return (
+            f"the share {self.share!r} is not configured: add it to lustre_shares_config; configured are: "
+            f"{', '.join(self.configured) or 'none'}"
+        )

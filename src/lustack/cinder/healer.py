@@ -106,7 +106,7 @@ def heal(volume_id: str, shares: Sequence[ServedShare], image_format: str | None
     try:
         volume = objects.Volume.get_by_id(asking, volume_id)
     except exception.VolumeNotFound as error:
-        raise NotHealedError(volume_id, "there is no such volume") from error
+        raise NotHealedError(volume_id, "there is no such volume; `cinder list --all-tenants` has them all") from error
     copies = objects.VolumeList.get_all(asking, filters={"migration_status": f"target:{volume_id}"})
     _refuse(volume, copies)
     for copy in copies:
@@ -125,9 +125,14 @@ def _refuse(volume: Any, copies: Sequence[Any]) -> None:
         why = f"its status is {volume.status}; when no service works on it: cinder reset-state --state error"
         raise NotHealedError(volume.id, why)
     if len(copies) > 1:
-        raise NotHealedError(volume.id, f"it has more than one copy: {', '.join(copy.id for copy in copies)}")
+        listed = ", ".join(copy.id for copy in copies)
+        raise NotHealedError(
+            volume.id, f"it has more than one copy: {listed}; `cinder delete` those of other migrations"
+        )
     if not copies and volume.migration_status not in _UNDER_WAY:
-        raise NotHealedError(volume.id, "no migration of it was cut off")
+        raise NotHealedError(
+            volume.id, "no migration of it was cut off; if it is whole: cinder reset-state --state available"
+        )
 
 
 class Healing:
@@ -206,19 +211,22 @@ class Healing:
     def _choose_formats(
         self, mine: Formats, others: Formats, changes: Mapping[str, Any], changes_of_copy: Mapping[str, Any]
     ) -> Formats:
-        places = []
+        places, paths = [], []
         for row, changed in ((self.volume, changes), (self.copy, changes_of_copy)):
             location = changed.get("provider_location", row.provider_location)
             host = changed.get("host", row.host)
             share = self._find_share(_find_backend(host), parse_share(location).identity)
-            places.append(self._look(share, changed.get("_name_id", row["_name_id"]) or row.id))
+            name_id = changed.get("_name_id", row["_name_id"]) or row.id
+            places.append(self._look(share, name_id))
+            paths.append(_path_of(share, name_id))
         if not places[0].exists:
-            raise NotHealedError(self.volume.id, "its file is not where it is recorded")
+            why = f"its file is to be {paths[0]}, and is not there: move it there, or restore it, and ask again"
+            raise NotHealedError(self.volume.id, why)
         found = halfway.choose_formats(mine, others, *places)
         if self._image_format is not None:
             found = next((each for each in (mine, others) if halfway.find_bottom(each) == self._image_format), None)
         if found is None:
-            raise NotHealedError(self.volume.id, "its file may be raw or qcow2: say which with --format")
+            raise NotHealedError(self.volume.id, f"{paths[0]} may be raw or qcow2: say which with --format")
         return found
 
     def _find_share(self, backend: str, pool: str) -> ServedShare:
@@ -242,7 +250,7 @@ class Healing:
                 self.volume.id, f"{share.address} is not mounted at {share.point}: start cinder-volume"
             )
         try:
-            return look_at_files(share.point, config.CONF.volume_name_template % name_id)
+            return look_at_files(*os.path.split(_path_of(share, name_id)))
         except PermissionError as error:
             raise NotHealedError(
                 self.volume.id, f"{error.filename} cannot be read: ask as root or Cinder's user"
@@ -271,6 +279,10 @@ def look_at_files(directory: str, name: str) -> Place:
         with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, bottom), "rb") as file:
             return Place(exists=True, may_be_qcow2=file.read(len(_MAGIC)) == _MAGIC, has_overlay=bottom != active)
     return Place(exists=False)
+
+
+def _path_of(share: ServedShare, name_id: str) -> str:
+    return os.path.join(share.point, config.CONF.volume_name_template % name_id)
 
 
 def _find_backend(host: str) -> str:

@@ -6,15 +6,18 @@
     2  yours to fix: a setting, an argument, something that is not installed
     3  try again: the same command may succeed later
 
-What nobody explained is shown whole, with its traceback, and is a 1.
+What a user or a setting can mend is said in a sentence, also of a file: see `lustack.posix.errors.explain`. What nobody
+explained is shown whole, with its traceback, and is a 1.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
 from lustack.errors import ConfigurationError, LustackError
+from lustack.posix.errors import explain, has_remedy
 
 DONE = 0
 FAILED = 1
@@ -50,12 +53,18 @@ def run(command: Callable[[], int]) -> int:
 
     Raises:
         ModuleNotFoundError: a module is missing that none of our extras brings.
+        OSError: something failed of which it is not known what to do.
     """
     try:
         return command()
     except LustackError as error:
         say(str(error))
         return code_of(error)
+    except OSError as error:
+        if not isinstance(error.filename, str | bytes) or not has_remedy(error):
+            raise
+        say(f"{printable(os.fsdecode(error.filename))}: {explain(error)}")
+        return FAILED
     except KeyboardInterrupt:
         say("interrupted")
         return FAILED
@@ -65,6 +74,11 @@ def run(command: Callable[[], int]) -> int:
             raise
         say(f"this needs {error.name}, which is not installed: pip install 'lustack[{extra}]'")
         return YOURS_TO_FIX
+
+
+def printable(name: str) -> str:
+    """A name that cannot disturb a terminal."""
+    return name if name.isprintable() else name.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def say(sentence: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lustack.cli import arguments, exits
-from lustack.cli.sync import Follower, Progress, printable, show_progress, stop_on_signals
+from lustack.cli.sync import Follower, Progress, show_progress, stop_on_signals
 
 if TYPE_CHECKING:
     from lustack.sync.exporting import Bound, Exporting, Shown
@@ -79,7 +79,7 @@ def add(wanted: argparse.Namespace) -> int:
         job = _opened(stack, wanted)
         bound = job.exporting.add(Wish(wanted.account, wanted.container, os.fsencode(wanted.path)), wanted.policy)
         where = f"{bound.export.account}/{bound.export.container}"
-        exits.say(f"{where} is {printable(wanted.path)}: its objects can be used now")
+        exits.say(f"{where} is {exits.printable(wanted.path)}: its objects can be used now")
         return exits.DONE if wanted.no_wait else job.catch_up(bound)
 
 
@@ -95,7 +95,7 @@ def remove(wanted: argparse.Namespace) -> int:
     with ExitStack() as stack:
         job = _opened(stack, wanted)
         bound = job.exporting.remove(wanted.account, wanted.container)
-        exits.say(f"{printable(os.fsdecode(bound.export.path))} is exported no more; its files stay as they are")
+        exits.say(f"{exits.printable(os.fsdecode(bound.export.path))} is exported no more; its files stay as they are")
         return exits.DONE if wanted.no_wait else job.catch_up(bound)
 
 
@@ -194,7 +194,7 @@ def render_json(found: Shown) -> str:
 def render_text(found: Shown) -> str:
     """An export as a line for people."""
     export = found.bound.export
-    path = printable(os.fsdecode(export.path))
+    path = exits.printable(os.fsdecode(export.path))
     line = f"{export.account}/{export.container}  {path}  {export.stage.value}, {found.objects} objects"
     return f"{line}: {found.problem}" if found.problem else line
 

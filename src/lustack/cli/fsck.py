@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from lustack.cli import arguments, exits
-from lustack.cli.sync import parse_scope, printable, stop_on_signals
+from lustack.cli.sync import parse_scope, stop_on_signals
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -159,7 +159,7 @@ class Teller:
 
     def on_progress(self, where: str, names: int) -> None:
         """See `lustack.sync.fsck.Listener`."""
-        self._show(f"{printable(where)}: {names} names checked")
+        self._show(f"{exits.printable(where)}: {names} names checked")
 
 
 @contextmanager
@@ -214,7 +214,9 @@ def render_text(progress: Progress) -> str:
         repaired = f", {found.repaired} mended" if found.repaired else ""
         remedy = f" ({meaning.remedy})" if found.repaired < found.count else ""
         lines.append(f"{word}{kind}: {found.count} {meaning.sentence}{repaired}{remedy}")
-        lines += [f"    {printable(path)}" + (f": {printable(why)}" if why else "") for path, why in found.samples]
+        lines += [
+            f"    {exits.printable(path)}" + (f": {exits.printable(why)}" if why else "") for path, why in found.samples
+        ]
         if found.count > len(found.samples):
             lines.append(f"    and {found.count - len(found.samples)} more")
     return "\n".join(lines)

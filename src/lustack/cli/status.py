@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from lustack.cli import arguments, exits
-from lustack.cli.sync import printable, stop_on_signals
+from lustack.cli.sync import stop_on_signals
 
 if TYPE_CHECKING:
     from lustack.sync.status import JobStatus, SourceStatus, Status
@@ -184,7 +184,7 @@ def _jobs(jobs: Sequence[JobStatus], count: int) -> list[str]:
 def _job(job: JobStatus) -> str:
     where = "/".join(part for part in (job.account, job.container, job.prefix) if part) or "everything"
     at = f", at {job.at_container}/{job.at_name}" if job.at_container else ""
-    return printable(f"{where}: {job.why}{at if job.is_running else ', waits'}")
+    return exits.printable(f"{where}: {job.why}{at if job.is_running else ', waits'}")
 
 
 def _comparison(found: Status, now_ns: int) -> list[str]:
@@ -205,7 +205,7 @@ def _comparison(found: Status, now_ns: int) -> list[str]:
         lines.append(_line("clock", f"timestamps are {duration(found.clock_ahead_s)} ahead of this machine's clock"))
     if found.trouble:
         ago = duration((now_ns - found.trouble_ns) / _NS)
-        lines.append(_line("last trouble", f"{ago} ago: {printable(found.trouble)}"))
+        lines.append(_line("last trouble", f"{ago} ago: {exits.printable(found.trouble)}"))
     return lines
 
 

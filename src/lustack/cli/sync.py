@@ -163,7 +163,7 @@ class LineProgress(Progress):
         now_s = self._monotonic_s()
         if now_s - self._said_s >= _LINE_S:
             self._said_s = now_s
-            print(f"{printable(where)}: {_counts(tally)}", file=self._stream, flush=True)
+            print(f"{exits.printable(where)}: {_counts(tally)}", file=self._stream, flush=True)
 
 
 class TerminalProgress(Progress):
@@ -225,7 +225,7 @@ class Follower:
         if self.is_json:
             line = json.dumps({"container": str(key), **row._asdict(), "deleted": row.is_deleted})
         else:
-            line = f"{'-' if row.is_deleted else '+'} {key}/{printable(row.name)}"
+            line = f"{'-' if row.is_deleted else '+'} {key}/{exits.printable(row.name)}"
         print(line, file=self.stream)
 
     def on_unhashed(self, key: ContainerKey, name: str) -> None:
@@ -234,11 +234,6 @@ class Follower:
     def is_stopped(self) -> bool:
         """See `Watcher`."""
         return self.stop.is_set()
-
-
-def printable(name: str) -> str:
-    """A name that cannot disturb a terminal."""
-    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 
 def render_json(report: Report) -> str:
@@ -265,8 +260,8 @@ def render_text(report: Report, *, dry_run: bool) -> str:
         lines.append(f"{report.tally.left + report.tally.withheld} rows were left as they are")
     if report.unlistable or report.unreadable:
         lines.append(f"{report.unlistable} entries cannot be objects, {report.unreadable} directories cannot be read:")
-        lines += [f"  {printable(path)}: {printable(why)}" for path, why in report.samples]
-    lines += [f"left alone: {printable(where)}: {printable(why)}" for where, why in report.notes]
+        lines += [f"  {exits.printable(path)}: {exits.printable(why)}" for path, why in report.samples]
+    lines += [f"left alone: {exits.printable(where)}: {exits.printable(why)}" for where, why in report.notes]
     return "\n".join(lines)
 
 

@@ -11,6 +11,30 @@ import os
 
 from lustack.errors import LustackError
 
+_REMEDIES = {
+    errno.EACCES: "ask as root, or as the user whose it is",
+    errno.EPERM: "ask as root, or as the user whose it is",
+    errno.ENOENT: "make it, or mount the file system that has it",
+    errno.ENOTDIR: "something on the way to it is no directory",
+    errno.EROFS: "mount the file system writable",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or raise the quota",
+    errno.ESTALE: "mount the file system again",
+    errno.EIO: "see what the kernel says of the disk or the server: dmesg",
+}
+"""What a human can do."""
+
+
+def has_remedy(error: OSError) -> bool:
+    """Whether `explain` says more than the system does."""
+    return error.errno in _REMEDIES
+
+
+def explain(error: OSError) -> str:
+    """What the system says, and what a human can do; without the path, for a sentence that has named it."""
+    said = error.strerror or str(error)
+    return f"{said}: {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else said
+
 
 class PosixError(LustackError):
     """A file system did not give what lustack needs of it."""

@@ -18,6 +18,7 @@ from lustack.exports.table import Reader
 from lustack.mapping import layout, names
 from lustack.mapping.exports import Export, Exports, ExportsDamagedError
 from lustack.mapping.names import UnrepresentableNameError
+from lustack.posix.errors import explain
 from lustack.posix.tree import open_beneath, open_root
 from lustack.posix.xattrs import AttributeStore, Sidecars
 from lustack.sync.errors import DeviceMissingError, OtherUserError
@@ -202,7 +203,7 @@ def open_device(path: str, excluded: re.Pattern[bytes] | None = None) -> Iterato
     try:
         root_fd = open_root(path)
     except OSError as error:
-        raise DeviceMissingError(path, error.strerror or str(error)) from error
+        raise DeviceMissingError(path, explain(error)) from error
     try:
         root = Directory.open(root_fd, b"")
         try:

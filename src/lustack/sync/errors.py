@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from lustack.errors import LustackError
 
+FORCE = "If that is as it should be: `lustack sync reconcile --force`"
+"""What to do about something that is gone on purpose, in a sentence of its own."""
+
 
 class SyncError(LustackError):
     """The daemon could not do what it was asked."""
@@ -77,7 +80,7 @@ class MassDeletionError(SyncError):
         self.why = why
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.gone} objects would vanish from the listing, but {self.why}"
+        return f"{self.name}: {self.gone} objects would vanish from the listing, but {self.why}. {FORCE}"
 
 
 class DeviceMissingError(SyncError):

@@ -89,7 +89,9 @@ class Exporting:
         key = ContainerKey(wish.account, wish.container)
         _refuse_names(key)
         if not self.sink.has_account(wish.account):
-            raise ConfigurationError(_WHERE, "ACCOUNT", wish.account, "an account that exists in Swift")
+            raise ConfigurationError(
+                _WHERE, "ACCOUNT", wish.account, "an account that exists in Swift: `swift post` by its user makes it"
+            )
         policy = self._choose(key, policy_name)
         paths = [self._path(policy), *(self._path(each) for each in self.policies if each != policy)]
         bound = Bound(policy, binding.bind(paths, wish))

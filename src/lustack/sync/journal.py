@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from lustack.posix.atomic import replace_file
+from lustack.posix.errors import explain
 from lustack.sync.drift import Suspect
 from lustack.sync.errors import StateError
 from lustack.sync.plan import SentRow
@@ -103,7 +104,7 @@ class Journal:
         try:
             yield
         except OSError as error:
-            raise StateError(self.path, str(error)) from error
+            raise StateError(self.path, explain(error)) from error
 
 
 def _render(progress: Progress) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from lustack.errors import ConfigurationError
+from lustack.posix.errors import explain
 from lustack.sync.errors import StateError
 
 LOCK_TIMEOUT_S = 4
@@ -90,7 +91,7 @@ class FileLease:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(self._path, str(error)) from error
+            raise StateError(self._path, explain(error)) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

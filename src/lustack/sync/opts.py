@@ -16,6 +16,10 @@ from lustack.sync.settings import Settings
 GROUP = cfg.OptGroup("sync", title="The daemon that makes Swift's listings say what is in the file system")
 
 _DEFAULTS = Settings()
+_FILE = (
+    "one that can be read: `lustack serve DIR` writes DIR.state/etc/lustack.conf, `lustack config render` one for each "
+    "node, and contrib/lustack.conf shows all options"
+)
 
 OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt(
@@ -188,7 +192,7 @@ def configure(files: Sequence[str]) -> cfg.ConfigOpts:
     try:
         conf(args=[], project="lustack", default_config_files=list(files))
     except cfg.Error as error:
-        raise ConfigurationError(" ".join(files) or "lustack.conf", "--config-file", str(error), "readable") from error
+        raise ConfigurationError("[sync]", "--config-file", " ".join(files), f"{_FILE} ({error})") from error
     return conf
 
 

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from lustack.posix.errors import explain
 from lustack.sync.errors import StateError
 
 FILE = "sync.sqlite"
+SQLITE_REMEDY = "ask as root, or as the user of the daemon, and see that the disk is neither full nor broken"
 """In the directory of the state."""
 
 VERSION = 2
@@ -278,7 +280,7 @@ class State:
         elif version == 1:
             self._database.executescript(f"BEGIN; {_TO_2} PRAGMA user_version = {VERSION}; COMMIT;")
         elif version != VERSION:
-            raise StateError(self._path, f"it has version {version}, this lustack knows {VERSION}")
+            raise StateError(self._path, f"it has version {version}, this lustack knows {VERSION}: use the newer one")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -292,5 +294,7 @@ class State:
 def _errors_named(path: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
-        raise StateError(path, str(error)) from error
+    except OSError as error:
+        raise StateError(path, explain(error)) from error
+    except sqlite3.Error as error:
+        raise StateError(path, f"{error}: {SQLITE_REMEDY}") from error

@@ -15,9 +15,11 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from lustack.posix.errors import explain
 from lustack.sync.errors import StateError
 
 FILE = "status.json"
+_NOT_ONE = "it is no status: remove it, the daemon writes another one"
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def write(state_dir: str, status: Status) -> None:
             json.dump(dataclasses.asdict(status), file)
         os.replace(path + ".new", path)
     except OSError as error:
-        raise StateError(path, str(error)) from error
+        raise StateError(path, explain(error)) from error
 
 
 def read(state_dir: str) -> Status | None:
@@ -182,10 +184,12 @@ def read(state_dir: str) -> Status | None:
             found = json.load(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise StateError(path, str(error)) from error
+    except OSError as error:
+        raise StateError(path, explain(error)) from error
+    except ValueError as error:
+        raise StateError(path, f"{error}: {_NOT_ONE}") from error
     if not isinstance(found, dict):
-        raise StateError(path, "it is no status")
+        raise StateError(path, _NOT_ONE)
     known = _known(Status, found)
     known["sources"] = tuple(SourceStatus(**_known(SourceStatus, each)) for each in known.get("sources", ()))
     known["jobs"] = tuple(JobStatus(**_known(JobStatus, each)) for each in known.get("jobs", ()))

@@ -30,8 +30,10 @@ from lustack.exports.binding import first_entry
 from lustack.exports.errors import ExportMissingError
 from lustack.mapping import names
 from lustack.mapping.exports import Export, Stage
+from lustack.posix.errors import explain
 from lustack.sync.device import Device, open_device
 from lustack.sync.errors import (
+    FORCE,
     ContainerGoneError,
     DeviceMissingError,
     MassDeletionError,
@@ -214,7 +216,7 @@ class Survey:
                     after = cursor.name if turn.key == (cursor.account, cursor.container) else ""
                     self._take_turn(turn, limits, tools, (after, scope.prefix))
         except (DeviceMissingError, OSError) as error:
-            missing = error if isinstance(error, DeviceMissingError) else DeviceMissingError(path, str(error))
+            missing = error if isinstance(error, DeviceMissingError) else DeviceMissingError(path, explain(error))
             self._report.errors.append(missing)
 
     def _check_identity(self, policy: Policy, device: Device) -> None:
@@ -226,12 +228,12 @@ class Survey:
         known = self._state.device(policy.index)
         if device.mark is None:
             if known is not None and not self._options.force:
-                raise DeviceMissingError(device.path, "its .lustack is not there; is the file system mounted?")
+                raise DeviceMissingError(device.path, f"its .lustack is not there; is the file system mounted? {FORCE}")
         elif known is None or self._options.force:
             if not self._options.dry_run:
                 self._state.set_device(policy.index, device.mark)
         elif known != device.mark:
-            raise DeviceMissingError(device.path, "another file system is mounted there")
+            raise DeviceMissingError(device.path, f"another file system is mounted there. {FORCE}")
 
     def _limits(self, *, may_delete: bool) -> Limits:
         return Limits(
@@ -388,7 +390,7 @@ class Survey:
         if isinstance(error, ExportMissingError):
             self._report.errors.append(error)
         else:
-            self._report.errors.append(UnreadableError(str(key), error.strerror or str(error)))
+            self._report.errors.append(UnreadableError(str(key), explain(error)))
 
     def _note(self, key: ContainerKey | str, why: str) -> None:
         if len(self._report.notes) < _SAMPLE:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from lustack.sync.errors import StateError
+from lustack.errors import ConfigurationError
+from lustack.posix.errors import explain
 from lustack.sync.journal import Progress
 from lustack.sync.problems import MEANINGS, Findings
 
@@ -23,7 +24,7 @@ def write(path: str, progress: Progress, finished_s: float) -> None:
         finished_s: when, seconds since 1970.
 
     Raises:
-        StateError: the file cannot be written.
+        ConfigurationError: the file cannot be written.
     """
     registry = CollectorRegistry()
 
@@ -44,4 +45,6 @@ def write(path: str, progress: Progress, finished_s: float) -> None:
     try:
         write_to_textfile(path, registry)
     except OSError as error:
-        raise StateError(path, str(error)) from error
+        raise ConfigurationError(
+            "lustack fsck", "--textfile", path, f"a file that can be written ({explain(error)})"
+        ) from error

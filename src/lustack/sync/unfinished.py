@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from lustack.sync.errors import StateError
-from lustack.sync.state import FILE, VERSION
+from lustack.sync.state import FILE, SQLITE_REMEDY, VERSION
 from lustack.sync.status import JobStatus
 
 _MOST_JOBS = 20
@@ -53,10 +53,10 @@ def read(state_dir: str) -> Unfinished | None:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
-                raise StateError(path, f"it has version {version}, this lustack knows {VERSION}")
+                raise StateError(path, f"it has version {version}, this lustack knows {VERSION}: use the newer one")
             return _read(database)
     except sqlite3.Error as error:
-        raise StateError(path, str(error)) from error
+        raise StateError(path, f"{error}: {SQLITE_REMEDY}") from error
 
 
 def _read(database: sqlite3.Connection) -> Unfinished:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from lustack.mapping import layout
+from lustack.posix.errors import explain
 from lustack.posix.tree import open_beneath, open_root
 from lustack.sync.errors import SyncError
 
@@ -37,7 +38,10 @@ class NoFenceError(SyncError):
         self.path = path
 
     def __str__(self) -> str:
-        return f"{self.path}: no daemon looks after this: there is no .lustack/fence in it or above it"
+        return (
+            f"{self.path}: no daemon looks after this: there is no .lustack/fence in it or above it; start "
+            f"`lustack sync run`, or name a directory of a device"
+        )
 
 
 class FenceClosedError(SyncError):
@@ -121,7 +125,7 @@ class Nonce:
             with _opened(device) as directory:
                 os.close(os.open(self._name, _CREATE, 0o600, dir_fd=directory))
         except OSError as error:
-            raise FenceClosedError(device, error.strerror or str(error)) from error
+            raise FenceClosedError(device, explain(error)) from error
 
     def is_there(self) -> bool:
         """Whether the daemon has not removed it yet."""

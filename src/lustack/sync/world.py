@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from lustack.errors import ConfigurationError
+from lustack.posix.errors import explain
 from lustack.sync.clock import Clock
 from lustack.sync.errors import StateError
 from lustack.sync.reconcile import Tools, Watcher
@@ -102,12 +103,12 @@ def locked(state_dir: str, who: str) -> Iterator[None]:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StateError(path, str(error)) from error
+        raise StateError(path, explain(error)) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StateError(path, f"another {who} works with it") from None
+            raise StateError(path, f"another {who} works with it: wait for it, or end it") from None
         yield
     finally:
         os.close(fd)

@@ -17,7 +17,10 @@ from lustack.errors import LustackError
             errors.SpecError("lustre:pool", "?", "a pool"),
             "the extra spec lustre:pool = '?' of the volume type must be a pool",
         ),
-        (errors.UnknownShareError("a", ["b"]), "the share 'a' is not configured; configured are: b"),
+        (
+            errors.UnknownShareError("a", ["b"]),
+            "the share 'a' is not configured: add it to lustre_shares_config; configured are: b",
+        ),
         (errors.UnknownShareError("a", []), "configured are: none"),
     ],
 )

@@ -275,8 +275,11 @@ def test_what_a_guest_has_made_look_like_qcow2_is_asked_for(stage: Bench):
 
 def test_a_volume_without_its_file_is_left_alone(stage: Bench):
     migration = Migration(stage, ("raw", "qcow2"), (A, B), by_admin=True)
-    migration.path(migration.volume).unlink()
-    with pytest.raises(NotHealedError, match="not where it is recorded"):
+    path = migration.path(migration.volume)
+    path.unlink()
+    with pytest.raises(
+        NotHealedError, match=f"its file is to be {path}, and is not there: move it there, or restore it"
+    ):
         migration.heal()
 
 

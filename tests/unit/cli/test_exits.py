@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from lustack.cli import exits
@@ -25,6 +27,8 @@ def failing(error):
         (LaterError("busy"), 3, "busy"),
         (LustackError("broken"), 1, "broken"),
         (KeyboardInterrupt(), 1, "interrupted"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "/x: Permission denied: ask as root"),
+        (OSError(errno.EROFS, "Read-only file system", b"/\xff\n"), 1, "/\\udcff\\n: Read-only file system: mount"),
         (ModuleNotFoundError("x", name="oslo_config.cfg"), 2, "pip install 'lustack[sync]'"),
         (ModuleNotFoundError("x", name="swift"), 2, "pip install 'lustack[server]'"),
     ],
@@ -38,7 +42,15 @@ def test_an_error_becomes_a_sentence_and_a_code(error, code, words, capsys):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("why"), ModuleNotFoundError("why", name="lustack.typo"), ModuleNotFoundError("why")]
+    "error",
+    [
+        ValueError("why"),
+        PermissionError(errno.EACCES, "why"),
+        PermissionError(errno.EACCES, "why", 3),
+        OSError(errno.EBADF, "why", "/x"),
+        ModuleNotFoundError("why", name="lustack.typo"),
+        ModuleNotFoundError("why"),
+    ],
 )
 def test_what_nobody_explained_is_shown_whole(error):
     with pytest.raises(type(error), match="why"):

@@ -12,6 +12,8 @@ from lustack.posix.errors import (
     OutsideRootError,
     PosixError,
     XattrUnsupportedError,
+    explain,
+    has_remedy,
 )
 
 ERRORS = [
@@ -53,3 +55,19 @@ def test_a_corrupt_sidecar_says_which_and_why():
     error = CorruptSidecarError(b"0f", "is missing")
     assert (error.sidecar, error.why) == (b"0f", "is missing")
     assert str(error) == "the sidecar b'0f' is missing"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.EACCES, "Permission denied", "/x"),
+            "Permission denied: ask as root, or as the user whose it is",
+        ),
+        (OSError(errno.EBADF, "Bad file descriptor"), "Bad file descriptor"),
+        (OSError("it says so itself"), "it says so itself"),
+    ],
+)
+def test_what_the_system_says_is_followed_by_what_a_human_can_do(error, sentence):
+    assert explain(error) == sentence
+    assert has_remedy(error) is (error.errno == errno.EACCES)

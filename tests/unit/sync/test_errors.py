@@ -17,7 +17,11 @@ from lustack.sync import errors
         (errors.SwiftUnavailableError("HEAD /a/c", []), "HEAD /a/c: too few servers answered: none is known", True),
         (errors.SwiftRefusedError("PUT /a/c", 404), "PUT /a/c: refused with status 404", False),
         (errors.ContainerGoneError("a/c"), "the container a/c is gone", False),
-        (errors.MassDeletionError("a/c", 7, "no"), "a/c: 7 objects would vanish from the listing, but no", False),
+        (
+            errors.MassDeletionError("a/c", 7, "no"),
+            f"a/c: 7 objects would vanish from the listing, but no. {errors.FORCE}",
+            False,
+        ),
         (errors.DeviceMissingError("/d", "No such file"), "the device /d cannot be used: No such file", True),
         (errors.StateError("/s", "full"), "the state /s cannot be used: full", False),
         (errors.UnreadableError("a/c", "no"), "the directory of a/c cannot be read: no", False),

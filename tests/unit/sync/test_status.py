@@ -32,6 +32,12 @@ def test_what_is_no_status_is_an_error_that_names_the_file(tmp_path, text):
         status.read(str(tmp_path))
 
 
+def test_a_status_that_cannot_be_read_is_an_error_that_says_why(tmp_path):
+    (tmp_path / "status.json").mkdir()
+    with pytest.raises(StateError, match=r"status\.json cannot be used: Is a directory"):
+        status.read(str(tmp_path))
+
+
 def test_a_directory_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(StateError, match=r"status\.json"):
         status.write(str(tmp_path / "gone"), Status())

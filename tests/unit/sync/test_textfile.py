@@ -6,8 +6,8 @@ import os
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from lustack.errors import ConfigurationError
 from lustack.sync import textfile
-from lustack.sync.errors import StateError
 from lustack.sync.journal import Progress
 from lustack.sync.problems import MEANINGS, Kind, Problem
 
@@ -52,5 +52,5 @@ def test_a_kind_that_was_not_met_is_there_as_none(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     path = str(tmp_path / "missing" / "fsck.prom")
-    with pytest.raises(StateError, match=r"fsck\.prom"):
+    with pytest.raises(ConfigurationError, match=r"fsck\.prom'.*make it"):
         textfile.write(path, Progress(), 1.0)

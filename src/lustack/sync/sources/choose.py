@@ -18,6 +18,7 @@ from oslo_log import log
 
 from lustack.errors import ConfigurationError
 from lustack.posix import filesystems, inotify
+from lustack.posix.errors import explain
 from lustack.posix.kernel import LUSTRE_SUPER_MAGIC
 from lustack.sync.errors import DeviceMissingError
 from lustack.sync.sources import changelogs
@@ -163,7 +164,7 @@ def _shared_name(path: str, shared: Shared) -> str | None:
     try:
         return shared(path)
     except OSError as error:
-        raise DeviceMissingError(path, error.strerror or str(error)) from error
+        raise DeviceMissingError(path, explain(error)) from error
 
 
 def _describe(kind: str, source: Source, common: str | None, refusals: Sequence[str]) -> str:
