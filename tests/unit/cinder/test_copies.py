@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 from cinder import exception
+from novaclient import exceptions as client_exceptions
 from oslo_concurrency import processutils
 from tests.unit.cinder.bench import GIB, Attachment, Bench, Snapshot, Type, Volume
 
@@ -140,11 +141,14 @@ class Nova:
 
     def __init__(self, stage: Bench) -> None:
         self.stage = stage
+        self.code = 200
 
     def look(self, context: object, snapshot_id: str) -> Snapshot:
         return next(made for made in Records.made if made.id == snapshot_id)
 
     def create_volume_snapshot(self, context: object, volume_id: str, request: dict) -> None:
+        if self.code >= 400:
+            raise client_exceptions.ClientException(self.code)
         self.look(None, request["snapshot_id"]).progress = "90%"
 
     def delete_volume_snapshot(self, context: object, snapshot_id: str, request: dict) -> None:
@@ -167,6 +171,26 @@ def test_a_volume_that_a_guest_writes_to_is_copied_through_a_snapshot_that_is_go
     assert stage.reads(source, 1, 0)
     assert Records.made[-1].steps == ["create", "save", "save", "destroy"]
     assert len(stage.names()) == 3  # the clone, the source's one file, its record
+
+
+@pytest.mark.parametrize(
+    ("code", "steps", "status", "files"),
+    [(400, ["create", "save", "destroy"], "deleting", 2), (503, ["create", "save"], "error", 3)],
+)
+def test_of_a_snapshot_that_nova_does_not_make_for_a_copy_nothing_stays_unless_the_guest_may_use_it(
+    stage: Bench, code: int, steps: list[str], status: str, files: int
+):
+    stage.set_up()
+    source = stage.create()
+    source.attach_status, source.status, source.obj_context = "attached", "in-use", Context()
+    SOURCES[source.id] = source
+    nova = Nova(stage)
+    nova.code = code
+    stage.driver._nova, stage.driver._look_at_snapshot, stage.driver._new_snapshot = nova, nova.look, Records
+    with pytest.raises((exception.VolumeDriverException, client_exceptions.ClientException)):
+        stage.driver.create_cloned_volume(Volume(), source)
+    assert (Records.made[-1].steps, Records.made[-1].status) == (steps, status)
+    assert len(stage.names()) == files  # the source's file, its record, and the one that the guest may write to
 
 
 class Glance:
