@@ -23,7 +23,9 @@ def stopped_by(numbers: Iterable[int]) -> Iterator[threading.Event]:
     stop = threading.Event()
 
     def set_it(*_: object) -> None:
-        threading.Thread(target=stop.set, name="stop").start()
+        # One that is no daemon takes a lock of the module before `start` returns, which may be held here just now.
+        # Source: CPython 3.11 and 3.12, threading.py, _set_tstate_lock.
+        threading.Thread(target=stop.set, name="stop", daemon=True).start()
 
     before = {number: signal.signal(number, set_it) for number in numbers}
     try:
