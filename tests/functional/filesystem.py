@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def _detach(mount_point: Path) -> None:
+def detach(mount_point: Path) -> None:
     """Unmount `mount_point`; when it is busy hide it now and let the kernel finish after the last user."""
     if subprocess.run(["umount", mount_point], check=False, capture_output=True).returncode:
         subprocess.run(["umount", "--lazy", mount_point], check=True)
@@ -50,6 +50,6 @@ def in_a_file(directory: Path, kind: str, size_gib: float, options: str = "") ->
         try:
             yield mount_point
         finally:
-            _detach(mount_point)
+            detach(mount_point)
     finally:
         image.unlink()

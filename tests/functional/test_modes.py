@@ -29,7 +29,7 @@ INTERVAL_S = 2.0
 GATHER_S = 0.05
 """From an event to the request for its row. Source: doc/decisions/0012, with the tick of the engine."""
 
-BUSY_S = 30.0
+BUSY_S = 60.0
 """What all else may take on a machine that has other things to do: rows, the listing, whoever is scheduled first."""
 
 

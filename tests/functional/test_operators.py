@@ -123,11 +123,10 @@ def test_a_check_that_was_killed_goes_on_and_counts_nothing_twice(site):
     site.swift.put_container("c")
     for number in range(FILES):
         site.write(f"c/{number:05}", b"")
-    call = command(site, "fsck", "--settle", "0", "--rate", "200", "--json")
+    call = command(site, "fsck", "--settle", "0", "--rate", "100", "--json")
     process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     journal = site.conf.parent / "sync"
-    wait_for(lambda: list(journal.glob("fsck-*.json")))
-    time.sleep(2.5)
+    wait_for(lambda: any(json.loads(path.read_text())["names"] for path in journal.glob("fsck-*.json")))
     process.kill()
     process.communicate()
     done = subprocess.run([*call, "--rate", "0"], capture_output=True, text=True, timeout=300, check=False)
@@ -155,9 +154,9 @@ def test_while_jobs_and_the_daemon_work_nothing_is_drift(site):
         thread = threading.Thread(target=job)
         thread.start()
         try:
-            for _ in range(3):
-                found = fsck(site, "--settle", "4")
-                assert set(found) <= {"moving"}, found
+            # So long that no daemon is as late, however busy the machine is.
+            found = fsck(site, "--settle", "20")
+            assert set(found) <= {"moving"}, found
         finally:
             stop.set()
             thread.join()

@@ -53,7 +53,9 @@ def stage(request, image: Path, tmp_path: Path) -> Iterator[Followed]:
 
 
 def mount(image: Path, place: Path) -> None:
-    subprocess.run(["mount", "-o", "loop,noatime", image, place], check=True)
+    # The loop device that had it may be about to go.
+    command = ["mount", "-o", "loop,noatime", image, place]
+    wait_for(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0)
 
 
 def unmount(place: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.functional.filesystem import in_a_file
+from tests.functional.filesystem import detach, in_a_file
 from tests.operations import OPERATIONS, prepare
 from tests.writers import Follower
 
@@ -36,7 +36,7 @@ def in_memory(place: Path):
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        detach(place)
 
 
 @pytest.fixture
