@@ -27,9 +27,11 @@ from lustack.posix.tree import make_directories, open_beneath, proc_path
 FRESH_S = 0.25
 """So old may be what a reader says."""
 
-_NAME = layout.EXPORTS.rpartition(b"/")[2]
+_NAME = os.path.basename(layout.EXPORTS)
 _MODE = 0o644
 _OTHERS_WRITE = 0o022
+# What commands and the daemon make in `.lustack`, whoever they are.
+_OURS = {os.path.basename(path) for path in (layout.EXPORTS, layout.EXPORTS_LOCK, layout.FENCE)}
 
 _Identity = tuple[int, int, int, int]
 
@@ -203,8 +205,16 @@ def _written(directory: int, exports: Exports) -> Iterator[TemporaryFile]:
 
 
 def _is_used(root_fd: int) -> bool:
-    """Whether an object server has worked here: then `.lustack` is its user's."""
-    return _exists(root_fd, layout.SIDECARS) or _exists(root_fd, layout.LOCKS)
+    """Whether a server, or who starts servers, has worked here: then `.lustack` is its user's."""
+    try:
+        fd = open_beneath(root_fd, layout.RESERVED, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        entries = map(os.fsencode, os.listdir(fd))
+        return any(entry not in _OURS and not entry.startswith(layout.TEMPORARY_PREFIX) for entry in entries)
+    finally:
+        os.close(fd)
 
 
 def _refuse_unknown_owner(root_fd: int) -> None:

@@ -201,9 +201,10 @@ class TestOwner:
         export(root, tmp_path / "x")
         assert owners(root) == {(SERVERS, SERVERS)}
 
-    def test_servers_of_root_keep_what_is_theirs_on_the_device_of_somebody_else(self, root, tmp_path):
+    @pytest.mark.parametrize("name", ["sidecars", "locks", "identity"])
+    def test_servers_of_root_keep_what_is_theirs_on_the_device_of_somebody_else(self, root, tmp_path, name):
         os.chown(root, SERVERS, SERVERS)
-        (root / ".lustack" / "sidecars").mkdir(parents=True)
+        (root / ".lustack" / name).mkdir(parents=True)
         export(root, tmp_path / "x")
         assert owners(root) == {(0, 0)}
 
