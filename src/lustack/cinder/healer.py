@@ -223,10 +223,12 @@ class Healing:
             why = f"its file is to be {paths[0]}, and is not there: move it there, or restore it, and ask again"
             raise NotHealedError(self.volume.id, why)
         found = halfway.choose_formats(mine, others, *places)
+        wanted = "say which with --format"
         if self._image_format is not None:
             found = next((each for each in (mine, others) if halfway.find_bottom(each) == self._image_format), None)
+            wanted = f"--format {self._image_format} is neither of what is recorded"
         if found is None:
-            raise NotHealedError(self.volume.id, f"{paths[0]} may be raw or qcow2: say which with --format")
+            raise NotHealedError(self.volume.id, f"{paths[0]} may be raw or qcow2: {wanted}")
         return found
 
     def _find_share(self, backend: str, pool: str) -> ServedShare:

@@ -273,6 +273,12 @@ def test_what_a_guest_has_made_look_like_qcow2_is_asked_for(stage: Bench):
     assert migration.load(migration.volume.id).admin_metadata["format"] == "raw"
 
 
+def test_a_format_that_nobody_has_recorded_is_refused(stage: Bench):
+    migration = Migration(stage, ("raw", "raw"), (A, B), by_admin=True)
+    with pytest.raises(NotHealedError, match="--format qcow2 is neither of what is recorded"):
+        migration.heal("qcow2")
+
+
 def test_a_volume_without_its_file_is_left_alone(stage: Bench):
     migration = Migration(stage, ("raw", "qcow2"), (A, B), by_admin=True)
     path = migration.path(migration.volume)
