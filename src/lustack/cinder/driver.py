@@ -294,7 +294,7 @@ class LustreDriver(
         self._check_size(volume, files)
         self._check_keys(volume, files)
         if image_format != "raw" and self._is_volume_attached(volume) and volume.multiattach:
-            raise exception.InvalidVolume(f"volume {volume.id} has snapshots: only one guest may use it")
+            raise exception.InvalidVolume(f"volume {volume.id} has snapshots, or is linked: only one guest may use it")
         self._set_formats(volume, format=image_format)
         share = self._find_configured(volume.provider_location)
         data = {"export": share.address, "name": files.active, "format": image_format, "options": self._flags(share)}

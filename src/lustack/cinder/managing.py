@@ -25,7 +25,7 @@ from lustack.cinder.chains import ChainMixin
 from lustack.cinder.errors import UnknownShareError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.shares import ConfiguredShare
-from lustack.cinder.specs import PLACING
+from lustack.cinder.specs import PLACING, is_shared_type
 
 LOG = logging.getLogger(__name__)
 
@@ -233,6 +233,9 @@ class ManagingMixin(ChainMixin):
         files = self._files(volume)
         # Where a file lies is decided when it is made.
         if changed & PLACING or wanted.image_format != files.bottom_format:
+            return False
+        if is_shared_type(new_type.extra_specs or {}) and files.recorded.is_layered_for_good:
+            LOG.info("Volume %s shares a file with another one: only a copy of it can be multi-attached", volume.id)
             return False
         if wanted.is_thick and files.find_format(files.active) == "raw" and not self._is_volume_attached(volume):
             self._images.resize(files.image(files.active), volume.size, is_thick=True)

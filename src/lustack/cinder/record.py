@@ -72,6 +72,11 @@ class Record:
         """The ids of its snapshots, without what stands in their place."""
         return sorted(key for key in self.snapshots if key != LINKED and not key.startswith(_KEPT))
 
+    @property
+    def is_layered_for_good(self) -> bool:
+        """Whether there are files below the active one that stay when its last snapshot is deleted."""
+        return len(self.ids) < len(self.snapshots)
+
     def find_snapshot(self, name: str) -> str | None:
         """The id of the snapshot that a file began with, or what stands in its place."""
         return next((key for key, file in self.snapshots.items() if file == name), None)

@@ -66,6 +66,11 @@ class Defaults:
     is_sparse: bool = True
 
 
+def is_shared_type(specs: Mapping[str, str]) -> bool:
+    """Whether a type lets several guests use a volume at once."""
+    return _SHARED in specs.items()
+
+
 def decide(
     specs: Mapping[str, str], defaults: Defaults, *, is_encrypted: bool = False, is_shared: bool = False
 ) -> VolumeSpec:
@@ -80,7 +85,7 @@ def decide(
     Raises:
         SpecError: the type asks for something that is not possible.
     """
-    is_shared = is_shared or _SHARED in specs.items()
+    is_shared = is_shared or is_shared_type(specs)
     image_format = _decide_format(specs, defaults, is_encrypted=is_encrypted, is_shared=is_shared)
     is_thick = image_format == "raw" and _decide_thickness(specs, defaults)
     project = _match(specs, "project", _PROJECT, "a project id, a whole number")

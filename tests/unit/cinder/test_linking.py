@@ -183,6 +183,23 @@ def test_what_needs_a_file_of_its_own_is_copied(stage: Bench, specs: dict[str, s
     assert stage.reads(copy, 1, 0)
 
 
+def test_what_shares_a_file_gets_a_type_for_several_guests_by_a_copy_only(stage: Bench):
+    source, snapshot = made(stage)
+
+    def retype(volume: Volume, specs: dict[str, str]) -> bool:
+        diff = {"extra_specs": {key: (None, value) for key, value in specs.items()}}
+        return stage.driver.retype(None, volume, Type(specs), diff, {"host": volume.host})[0]
+
+    shared = {"multiattach": "<is> True"}
+    assert retype(source, shared)  # when its snapshot is deleted it is one raw file again
+    copy = link(stage, snapshot)
+    stage.driver.delete_snapshot(snapshot)
+    assert not retype(source, shared)
+    assert not retype(copy, shared)
+    assert retype(source, {"any": "other"})
+    assert retype(copy, {"any": "other"})
+
+
 def test_on_another_share_it_is_copied(stage: Bench):
     other = "10.0.0.1@tcp:/scratch/other"
     (stage.root / "shares").write_text(f"{SHARE}\n{other}\n")

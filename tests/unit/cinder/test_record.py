@@ -27,6 +27,9 @@ def test_a_record_follows_what_happens_to_files():
     assert record.with_id("a", "c") == Record("volume-1.b", {"c": "volume-1.a", "b": "volume-1.b"})
     assert record.with_kept("a") == Record("volume-1.b", {"b": "volume-1.b", "kept-a": "volume-1.a"})
     assert Record("volume-1.b", {"b": "x", "a": "y", "kept-a": "z", LINKED: "w"}).ids == ["a", "b"]
+    assert not record.is_layered_for_good
+    assert record.with_kept("a").is_layered_for_good
+    assert Record("x", {LINKED: "x"}).is_layered_for_good
 
 
 @pytest.mark.parametrize(
