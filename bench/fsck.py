@@ -11,15 +11,12 @@ Markdown; fails if a check finds anything else than what is there to be found, o
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconcile import MOST_RSS_BYTES, cpu_s, make_container, make_tree, reconcile, served
+from reconcile import MOST_RSS_BYTES, make_container, make_tree, reconcile, run, served
 
 
 @dataclass(frozen=True)
@@ -57,23 +54,11 @@ class Checked:
 
 def check(name: str, conf: Path, server: int, *options: str) -> Checked:
     """Runs the command."""
-    command = [sys.executable, "-m", "lustack.cli.main", "fsck", "--json", "--restart", "--rate", "0", "--settle", "1"]
-    before_s, started_s = cpu_s(server), time.monotonic()
-    process = subprocess.Popen([*command, *options, "--config-file", str(conf), "AUTH_test"], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    last = b""
-    for line in process.stdout:
-        last = line
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    wall_s = time.monotonic() - started_s
-    report = json.loads(last)["report"]
-    assert process.returncode == (1 if report["problems"] else 0), process.returncode
+    done = run(("fsck", "--rate", "0", "--settle", "1", *options), conf, server, "AUTH_test")
+    report = done.report
+    assert done.code == (1 if report["problems"] else 0), done.code
     counts = {kind: (each["count"], each["repaired"]) for kind, each in report["kinds"].items()}
-    used_s = usage.ru_utime + usage.ru_stime
-    rss_bytes = usage.ru_maxrss * 1024
-    return Checked(name, counts, report["names"], wall_s, used_s, cpu_s(server) - before_s, rss_bytes)
+    return Checked(name, counts, report["names"], done.wall_s, done.command_s, done.server_s, done.rss_bytes)
 
 
 def drift(container: Path, count: int) -> None:
@@ -109,9 +94,9 @@ def main() -> None:
     print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores; start of the command: {start_s:.2f} s\n")
     print("| check | names | found | mended | names/s | command µs/name | server µs/name | peak RSS MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for run in runs:
-        print(run.row(start_s))
-    if max(run.rss_bytes for run in runs) > MOST_RSS_BYTES:
+    for each in runs:
+        print(each.row(start_s))
+    if max(each.rss_bytes for each in runs) > MOST_RSS_BYTES:
         sys.exit(f"the command used more than {MOST_RSS_BYTES // 2**20} MiB")
 
 

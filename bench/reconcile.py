@@ -20,10 +20,11 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench_serving import log_in
 
@@ -80,24 +81,49 @@ def cpu_s(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / TICKS_PER_S
 
 
-def reconcile(name: str, conf: Path, server: int, scope: str) -> Measured:
-    """Runs the command."""
-    command = [sys.executable, "-m", "lustack.cli.main", "sync", "reconcile", "--json", "--restart"]
+@dataclass(frozen=True)
+class Run:
+    """A command that has ended.
+
+    Attributes:
+        report: its last line; every difference is one before it.
+        code: its exit code.
+        wall_s: duration.
+        command_s: CPU of the command.
+        server_s: CPU of a server meanwhile.
+        rss_bytes: the command's peak.
+    """
+
+    report: dict[str, Any]
+    code: int
+    wall_s: float
+    command_s: float
+    server_s: float
+    rss_bytes: int
+
+
+def run(words: Sequence[str], conf: Path, server: int, *more: str) -> Run:
+    """Runs a command of lustack that prints lines of JSON."""
+    command = [sys.executable, "-m", "lustack.cli.main", *words, "--json", "--restart"]
     before_s, started_s = cpu_s(server), time.monotonic()
-    process = subprocess.Popen([*command, "--config-file", str(conf), scope], stdout=subprocess.PIPE)
+    process = subprocess.Popen([*command, "--config-file", str(conf), *more], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    # Every difference is a line; only the report at the end counts.
     last = b""
     for line in process.stdout:
         last = line
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
-    assert process.returncode == 0, process.returncode
-    wall_s = time.monotonic() - started_s
-    used_s = usage.ru_utime + usage.ru_stime
+    wall_s, used_s = time.monotonic() - started_s, usage.ru_utime + usage.ru_stime
     report = json.loads(last)["report"]
-    return Measured(name, report, wall_s, used_s, cpu_s(server) - before_s, usage.ru_maxrss * 1024)
+    return Run(report, process.returncode, wall_s, used_s, cpu_s(server) - before_s, usage.ru_maxrss * 1024)
+
+
+def reconcile(name: str, conf: Path, server: int, scope: str) -> Measured:
+    """Compares."""
+    done = run(("sync", "reconcile"), conf, server, scope)
+    assert done.code == 0, done.code
+    return Measured(name, done.report, done.wall_s, done.command_s, done.server_s, done.rss_bytes)
 
 
 def make_container(access: topology.Access, container: str) -> None:
@@ -148,9 +174,9 @@ def main() -> None:
     )
     print("| run | names | written | deleted | names/s | daemon µs/name | server µs/name | peak RSS MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for run in runs:
-        print(run.row(idle.daemon_s))
-    if max(run.rss_bytes for run in runs) > MOST_RSS_BYTES:
+    for each in runs:
+        print(each.row(idle.daemon_s))
+    if max(each.rss_bytes for each in runs) > MOST_RSS_BYTES:
         sys.exit(f"the command used more than {MOST_RSS_BYTES // 2**20} MiB")
 
 
