@@ -11,11 +11,12 @@ import pytest
 from swift.common import storage_policy
 from swift.common.concurrency import Timeout, sleep
 from swift.common.exceptions import ChunkReadError
+from swift.common.http import is_success
 from swift.common.ring import RingData
 from swift.common.swob import Request, Response
 from swift.common.utils import logs
 from swift.common.wsgi import loadapp
-from swift.proxy.controllers.base import headers_to_container_info
+from swift.proxy.controllers.base import headers_to_account_info, headers_to_container_info
 from swift.proxy.controllers.obj import ReplicatedObjectController
 from tests.objects import SwiftLog, at, close_locks
 
@@ -93,6 +94,10 @@ class Stage:
 
     def put(self, path: str, body: bytes = b"hello", **headers: str) -> Response:
         return self.call("PUT", path, body, **headers)
+
+
+def controller(stage: Stage) -> FileObjectController:
+    return FileObjectController(stage.app, account_name="a", container_name="c", object_name="o")
 
 
 def save_ring(path: Path, nodes: int) -> None:
@@ -193,6 +198,35 @@ class TestReading:
     def test_what_is_not_there_is_404(self, stage):
         assert stage.call("GET", "c/o").status == "404 Not Found"
         assert stage.call("HEAD", "c/o").status_int == 404
+
+    def test_who_reads_is_told_the_policy_and_the_acl_of_the_container_and_copies_no_more(self, stage):
+        request = stage.request("GET", "c/o")
+        known = request.environ["swift.infocache"]["container/a/c"]
+        known["read_acl"] = ".r:*"
+        for index, policy in (("1", 1), (None, 0)):
+            known["storage_policy"] = index
+            assert controller(stage).container_info("a", "c", request) == {
+                "read_acl": ".r:*",
+                "storage_policy": policy,
+            }
+
+    def test_who_writes_is_told_where_the_listing_is(self, stage):
+        known = controller(stage).container_info("a", "c", stage.request("PUT", "c/o"))
+        assert [node["ip"] for node in known["nodes"]] == ["127.0.0.1", "127.0.0.2"]
+
+    def test_of_a_container_that_nobody_looked_up_swift_finds_out(self, stage):
+        request = stage.request("GET", "c/o")
+        request.environ["swift.infocache"]["account/a"] = headers_to_account_info({}, 404)
+        known = controller(stage).container_info("a", "other", request)
+        assert (is_success(known["status"]), known["nodes"]) == (False, None)
+
+    def test_an_object_server_that_keeps_a_log_is_told_what_the_client_asked_for(self, stage):
+        asked = []
+        server = stage.app.object_server
+        server.ask = lambda environ: asked.append(environ) or type(server).ask(server, environ)
+        for server.log_requests in (False, True):
+            stage.call("GET", "c/o")
+        assert [environ.get("HTTP_REFERER") for environ in asked] == [None, "GET http://localhost/v1/a/c/o"]
 
     def test_an_odd_name_arrives_as_it_was_sent(self, stage):
         name = "c/%C3%A4%20%25%3F%0A%2Fo%2F"
