@@ -63,8 +63,8 @@ class ChainMixin:
 
     def _read_record(self, path: str, volume_name: str) -> record.Record | None:
         try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
+            with open(path, "rb") as file:
+                text: str | bytes = file.read()
         except FileNotFoundError:
             return None
         except PermissionError:

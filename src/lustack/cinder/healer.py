@@ -272,7 +272,7 @@ def look_at_files(directory: str, name: str) -> Place:
     """
     path = os.path.join(directory, name + SUFFIX)
     try:
-        with open(path, encoding="utf-8") as record:
+        with open(path, "rb") as record:
             active = parse(record.read(), path, name).active
     except FileNotFoundError:
         active = name

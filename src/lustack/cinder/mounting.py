@@ -210,7 +210,5 @@ def _read_lines(path: str, section: str) -> list[str]:
     try:
         with open(path, encoding="utf-8") as file:
             return file.readlines()
-    except OSError as error:
-        raise ConfigurationError(
-            section, "lustre_shares_config", path, f"a file that can be read ({error.strerror})"
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(section, "lustre_shares_config", path, f"a file of text ({error})") from error

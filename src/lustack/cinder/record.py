@@ -86,7 +86,7 @@ class Record:
         return json.dumps({_ACTIVE: self.active, **self.snapshots}, indent=1, sort_keys=True)
 
 
-def parse(text: str, path: str, volume_name: str) -> Record:
+def parse(text: str | bytes, path: str, volume_name: str) -> Record:
     """The record that a text holds.
 
     Args:

@@ -86,7 +86,7 @@ def _look_at_migration(base: str, qemu_conf: str) -> Finding:
     """Whether libvirt allows live migration: it does not know Lustre as a shared file system by itself."""
     remedy = f'set shared_filesystems = ["{base}"] in {qemu_conf} and restart libvirt (9.0 does not know it yet)'
     try:
-        with open(qemu_conf, encoding="utf-8") as file:
+        with open(qemu_conf, encoding="utf-8", errors="replace") as file:
             found = _SHARED.search(file.read())
     except OSError as error:
         return Finding("live migration", Verdict.WARNING, f"{qemu_conf}: {error.strerror}", remedy)

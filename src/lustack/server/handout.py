@@ -76,7 +76,7 @@ def write(directory: str, salt: Salt, files: Mapping[str, str]) -> Iterator[tupl
 def read(directory: str, path: str) -> str:
     """The text of a file that was rendered before; empty if there is none."""
     try:
-        with open(os.path.join(directory, path), encoding="utf-8") as file:
+        with open(os.path.join(directory, path), encoding="utf-8", errors="replace") as file:
             return file.read()
     except FileNotFoundError:
         return ""

@@ -44,11 +44,12 @@ def test_files_are_listed_without_a_command_unless_only_root_may(stage: Bench, m
     assert [command[0] for command in stage.commands] == ["find"]
 
 
-def test_a_record_that_cannot_be_read_stops_everything_and_stays(stage: Bench):
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\xff"])
+def test_a_record_that_cannot_be_read_stops_everything_and_stays(stage: Bench, content: bytes):
     stage.set_up()
     volume = stage.create()
     record = stage.share / f"{volume.name}.info"
-    record.write_text("{")
+    record.write_bytes(content)
     with pytest.raises(exception.VolumeDriverException, match="nothing was changed"):
         stage.driver.create_snapshot(Snapshot(volume))
-    assert record.read_text() == "{"
+    assert record.read_bytes() == content

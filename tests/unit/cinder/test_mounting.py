@@ -119,13 +119,14 @@ def test_a_share_that_hangs_while_it_is_measured_is_left_out(stage: Bench):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("\udcff\n", "a file of text"),
         ("", "names at least one share"),
         ("nonsense\n", "a share such as"),
         (f"{SHARE}\n1.1.1.1:/scratch/volumes", "another directory"),
     ],
 )
 def test_a_bad_file_of_shares_is_named_with_its_option(stage: Bench, text: str, message: str):
-    (stage.root / "shares").write_text(text)
+    (stage.root / "shares").write_text(text, errors="surrogateescape")
     with pytest.raises(exception.VolumeDriverException, match=message) as caught:
         stage.set_up()
     assert "lustre_shares_config" in str(caught.value)

@@ -33,9 +33,9 @@ def test_a_record_follows_what_happens_to_files():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"active": "../x"}', '{"active": 1}', '{"active": "volume-1", "a": "volume-10"}']
+    "text", ["", b"\xff", "[]", "{}", '{"active": "../x"}', '{"active": 1}', '{"active": "volume-1", "a": "volume-10"}']
 )
-def test_what_is_no_record_is_refused(text: str):
+def test_what_is_no_record_is_refused(text: str | bytes):
     with pytest.raises(CorruptRecordError, match="nothing was changed"):
         parse(text, "/x", NAME)
 

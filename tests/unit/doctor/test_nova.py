@@ -98,12 +98,12 @@ def test_an_interpreter_that_does_not_have_us_is_bad(examine):
     assert "No module named 'lustack'" in found["interpreter"].found
 
 
-@pytest.mark.parametrize("text", ["", "#shared_filesystems = []\n", "shared_filesystems = [ ]\n", None])
+@pytest.mark.parametrize("text", ["", "#shared_filesystems = []\n", "shared_filesystems = [ ]\n", "# \udcff\n", None])
 def test_live_migration_needs_libvirt_to_know_the_file_system(examine, qemu_conf, text):
     if text is None:
         qemu_conf.unlink()
     else:
-        qemu_conf.write_text(text)
+        qemu_conf.write_text(text, errors="surrogateescape")
     found, _ = examine()
     assert found["live migration"].verdict is Verdict.WARNING
     assert 'shared_filesystems = ["/var/lib/nova/mnt"]' in found["live migration"].remedy

@@ -67,3 +67,8 @@ def test_where_nothing_can_be_written_the_directory_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="Not a directory"):
         dict(handout.write(str(tmp_path / "file" / "below"), SALT, {}))
+
+
+def test_what_somebody_has_put_in_the_place_of_a_file_is_only_another_text(tmp_path):
+    (tmp_path / "f").write_bytes(b"\xff")
+    assert handout.read(str(tmp_path), "f") == "\ufffd"
