@@ -228,7 +228,9 @@ def _refuse_unknown_owner(root_fd: int) -> None:
 def _hand_over(fd: int, like: os.stat_result) -> None:
     status = os.fstat(fd)
     if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (like.st_uid, like.st_gid):
-        os.fchown(fd, like.st_uid, like.st_gid)
+        # A root who may not (the unit of the daemon has no CAP_CHOWN) leaves what can be read as it is.
+        with suppress(PermissionError):
+            os.fchown(fd, like.st_uid, like.st_gid)
 
 
 def _exists(root_fd: int, path: bytes) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -222,6 +223,17 @@ class TestOwner:
             table.finish(root_fd, found)
         finally:
             os.seteuid(0)
+        assert read(root).get("a", "e").stage is Stage.READY
+
+    def test_a_root_who_may_give_nothing_away_works_on(self, root, root_fd, tmp_path, monkeypatch):
+        os.chown(root, SERVERS, SERVERS)
+        found = export(root, tmp_path / "x")
+
+        def refuse(fd, uid, gid):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "fchown", refuse)
+        table.finish(root_fd, found)
         assert read(root).get("a", "e").stage is Stage.READY
 
     def test_root_does_not_guess_whose_a_device_is_on_which_others_write(self, root, tmp_path):
