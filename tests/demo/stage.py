@@ -135,7 +135,11 @@ class Stage:
         died = [
             (line, read_last_line(line)) for line in self.log.read_text().splitlines() if "starting it again" in line
         ]
-        expect((0, [], []), (code, find_processes(self.directory), died))
+        # What was killed is there until it gets its turn to die.
+        limit_s = time.monotonic() + STOP_LIMIT_S
+        while (left := find_processes(self.directory)) and time.monotonic() < limit_s:
+            time.sleep(LOOK_S)
+        expect((0, [], []), (code, left, died))
 
 
 @contextlib.contextmanager
@@ -158,13 +162,17 @@ def playing() -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Signals that stop the demonstration wait until the end of a block."""
-    stopping = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
+    """Signals that stop the demonstration wait until the end of a block; what is started in it gets them at once."""
+    arrived: list[int] = []
+    stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda each, _frame: arrived.append(each)) for number in stopping}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 @contextlib.contextmanager
@@ -175,8 +183,9 @@ def file_system(top: Path) -> Iterator[Path]:
     with image.open("wb") as file:
         file.truncate(_FILE_SYSTEM_BYTES)
     try:
-        if os.geteuid() == 0 and _succeeds("mkfs.xfs", "-q", image):
-            _succeeds("mount", "-o", "loop,noatime", image, mount_point)
+        with undisturbed():  # or it would be mounted after the end
+            if os.geteuid() == 0 and _succeeds("mkfs.xfs", "-q", image):
+                _succeeds("mount", "-o", "loop,noatime", image, mount_point)
         yield mount_point
     finally:
         if mount_point.is_mount() and not _succeeds("umount", mount_point):
@@ -196,24 +205,26 @@ def serving(directory: Path, state: Path, log: Path) -> Iterator[subprocess.Pope
     environment = {**os.environ, "TMPDIR": str(log.parent)}
     command = [sys.executable, "-P", "-m", "lustack.cli.main", "serve", str(directory)]
     options = ["--state", str(state), "--port", "0", "--json"]
-    with (
-        log.open("w") as said,
-        subprocess.Popen(
-            [*command, *options],
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        ) as server,
-    ):
-        try:
-            yield server
-        finally:
-            server.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(STOP_LIMIT_S)
-            server.kill()
+    with contextlib.ExitStack() as stack:
+        with undisturbed(), log.open("w") as said:
+            server = subprocess.Popen(
+                [*command, *options],
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+            stack.enter_context(server)
+            stack.callback(_end, server)
+        yield server
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    server.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(STOP_LIMIT_S)
+    server.kill()
 
 
 def read_access(server: subprocess.Popen[str], log: Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ With Keystone in place of tempauth: tests/openstack/test_swift.py.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import swiftclient
-from tests.functional import rendered
+from tests.functional import rendered, stand
 from tests.functional.rendered import Cluster
 from tests.functional.test_modes import running
 from tests.waiting import LIMIT_S
@@ -32,7 +31,7 @@ def cluster(file_system: Path, tmp_path: Path) -> Iterator[Cluster]:
         with rendered.running(tmp_path, device, AUTH) as found:
             yield found
     finally:
-        shutil.rmtree(device)
+        stand.remove_tree(device)
 
 
 @pytest.fixture

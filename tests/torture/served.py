@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-READY_S, GONE_S, ANSWER_S = 180.0, 120.0, 90.0
+READY_S, GONE_S, ANSWER_S, COMMAND_S = 180.0, 120.0, 90.0, 300.0
 PAUSE_S = 0.05
 LUSTACK = (sys.executable, "-P", "-m", "lustack.cli.main")
 # What jobs may leave for good, and litter of kills, which the sweeper is asked about. Anything else is a defect.
@@ -103,7 +103,7 @@ class Served:
         """`lustack sync reconcile`; returns what it says."""
         conf = str(self.state / "etc" / "lustack.conf")
         command = (*LUSTACK, "sync", "reconcile", "--config-file", conf, *options)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_S, check=False)
         assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
@@ -111,7 +111,7 @@ class Served:
         """What `lustack fsck` finds and no job can have done."""
         conf = str(self.state / "etc" / "lustack.conf")
         command = (*LUSTACK, "fsck", "--json", "--rate", "0", "--restart", "--config-file", conf)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_S, check=False)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert lines, f"{done.returncode}: {done.stderr}"
         found = [each["problem"] for each in lines if "problem" in each]
@@ -133,7 +133,7 @@ class Served:
         process, self._process = self._process, None
         if process is None:
             return
-        below = set(_children(process.pid))
+        below = set(_descendants(process.pid))
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GONE_S)
@@ -150,6 +150,10 @@ class Served:
 def _children(parent: int) -> list[int]:
     pids = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
     return [pid for pid in pids if _fields(pid)[1:2] == [str(parent)]]
+
+
+def _descendants(parent: int) -> list[int]:
+    return [each for child in _children(parent) for each in (child, *_descendants(child))]
 
 
 def _fields(pid: int) -> list[str]:
