@@ -73,15 +73,15 @@ class FileObjectController(ReplicatedObjectController):
         return cls._allowed
 
     def container_info(self, account: str, container: str, req: Any) -> Any:
-        """What is known of the container; for a GET or HEAD just what Swift asks for then, without a second look.
+        """What is known of the container; for a GET or HEAD what this request knows already. Its parts are not copied.
 
-        Swift has looked it up to choose this controller. Looking again copies all of it, and chooses the nodes that an
-        upload tells: a seventh of what the application does for a small request (measured).
+        Swift has looked it up to choose this controller. Looking again copies all of it deeply, and chooses the nodes
+        that an upload tells, which is much of what the application does for a small request (bench/README.md).
         """
         known = req.environ.get("swift.infocache", {}).get(get_cache_key(account, container))
         if known is None or req.method not in _READING:
             return super().container_info(account, container, req)
-        return {"read_acl": known["read_acl"], "storage_policy": int(known["storage_policy"] or 0)}
+        return {**known, "storage_policy": int(known["storage_policy"] or 0)}
 
     def _backend_requests(self, req: Any, n_outgoing: int, *args: Any, **kwargs: Any) -> Any:
         """The headers of one request, which names every container server, however many nodes the ring has."""

@@ -199,16 +199,19 @@ class TestReading:
         assert stage.call("GET", "c/o").status == "404 Not Found"
         assert stage.call("HEAD", "c/o").status_int == 404
 
-    def test_who_reads_is_told_the_policy_and_the_acl_of_the_container_and_copies_no_more(self, stage):
+    def test_a_page_of_another_origin_may_read_what_its_container_allows(self, stage):
+        stage.put("c/o")
+        request = stage.request("GET", "c/o", Origin=ORIGIN)
+        request.environ["swift.infocache"]["container/a/c"]["cors"]["allow_origin"] = "*"
+        assert request.get_response(stage.app).headers["Access-Control-Allow-Origin"] == "*"
+        assert "Access-Control-Allow-Origin" not in stage.call("GET", "c/o", Origin=ORIGIN).headers
+
+    def test_who_reads_is_told_what_is_known_of_the_container_already(self, stage):
         request = stage.request("GET", "c/o")
         known = request.environ["swift.infocache"]["container/a/c"]
-        known["read_acl"] = ".r:*"
         for index, policy in (("1", 1), (None, 0)):
             known["storage_policy"] = index
-            assert controller(stage).container_info("a", "c", request) == {
-                "read_acl": ".r:*",
-                "storage_policy": policy,
-            }
+            assert controller(stage).container_info("a", "c", request) == {**known, "storage_policy": policy}
 
     def test_who_writes_is_told_where_the_listing_is(self, stage):
         known = controller(stage).container_info("a", "c", stage.request("PUT", "c/o"))
