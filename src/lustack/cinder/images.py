@@ -29,6 +29,8 @@ _STRETCHING_MS: Final = 100
 # On a busy machine qemu may measure 0 ms and give up. Source: QEMU 7.2, crypto/pbkdf.c, qcrypto_pbkdf2_count_iters.
 _NO_CLOCK: Final = "Unable to get accurate CPU usage"
 _TRIES: Final = 10
+# What qemu says of a file that another one has locked. Source: QEMU 7.2, block/file-posix.c, raw_check_lock_bytes.
+_LOCKED: Final = "Is another process using the image"
 # How many requests of a copy are under way at once, out of order. Source: qemu-img(1), -m and -W; 16 is its most.
 _COPY: Final = ("-m", "16", "-W")
 
@@ -101,6 +103,22 @@ class Images:
             Layer(each.name, each.image_format, each.size_bytes, each.backing and os.path.basename(each.backing))
             for each in layers
         ]
+
+    def is_written_to(self, image: Image) -> bool:
+        """Whether a guest writes to a file, on whatever node: qemu locks what it writes to.
+
+        Raises:
+            ProcessExecutionError: there is no such image.
+        """
+        # Who reads a qcow2 file wants nobody to write to it; a raw one must be opened to write, and stays what it is.
+        command, more = ("resize", ("+0",)) if image.image_format == "raw" else ("info", ())
+        try:
+            self._run("qemu-img", command, "-f", image.image_format, image.path, *more)
+        except processutils.ProcessExecutionError as error:
+            if _LOCKED not in (error.stderr or ""):
+                raise
+            return True
+        return False
 
     def place(self, path: str, spec: VolumeSpec) -> None:
         """Make the empty file where the type wants it; without wishes nothing is done."""

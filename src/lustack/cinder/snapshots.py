@@ -10,6 +10,7 @@ Rule 2: each operation may be asked for again after it was cut off, and then fin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from cinder import compute, exception
@@ -91,13 +92,22 @@ class SnapshotMixin(LinkingMixin):
                 assisted.CREATE_LIMIT_S,
             )
         except assisted.RefusedError:
-            # The guest is as it was, so the record goes back before the file goes.
-            self._write_record(before, before.recorded)
-            self._images.remove([after.path(after.active)])
+            # An administrator can have changed the status while Nova was at work.
+            if self._images.is_written_to(after.image(after.active)):
+                self._tell_nova(snapshot.volume, after)
+            else:
+                # The guest is as it was, so the record goes back before the file goes.
+                self._write_record(before, before.recorded)
+                self._images.remove([after.path(after.active)])
             raise
-        # What Nova uses when it starts the guest again.
-        for attachment in snapshot.volume.volume_attachment:
-            attachment.connection_info = {**attachment.connection_info, "name": after.active, "format": "qcow2"}
+        self._tell_nova(snapshot.volume, after)
+
+    @staticmethod
+    def _tell_nova(volume: Any, files: VolumeFiles) -> None:
+        """Record the file that Nova uses when it starts the guest again."""
+        active = {"name": files.active, "format": files.find_format(files.active)}
+        for attachment in volume.volume_attachment:
+            attachment.connection_info = {**attachment.connection_info, **active}
             attachment.save()
 
     def _delete_snapshot(self, snapshot: Any) -> None:
@@ -153,6 +163,11 @@ class SnapshotMixin(LinkingMixin):
 
     def _delete_online(self, snapshot: Any, files: VolumeFiles, name: str, backing: str) -> None:
         """Let Nova merge files while a guest uses them."""
+        if name == files.active and self._was_never_switched(files, name, backing):
+            self._take_back(snapshot, files, backing)
+            return
+        # Its making may have been cut off.
+        self._tell_nova(snapshot.volume, files)
         below_id = files.recorded.find_snapshot(backing)
         if name == files.active:
             # What is below is pulled up into the active file, which stays what the guest writes to.
@@ -169,9 +184,25 @@ class SnapshotMixin(LinkingMixin):
         self._write_record(files, files.recorded.without_snapshot(snapshot.id))
         self._images.remove([files.path(name)])
 
+    def _was_never_switched(self, files: VolumeFiles, name: str, backing: str) -> bool:
+        """Whether a guest still writes to what is below a new file: the snapshot was cut off before Nova was asked.
+
+        Only what a guest has open says so. Where it is switched off it has neither open, and starts with the new file.
+        """
+        is_used = self._images.is_written_to
+        return not is_used(files.image(name)) and is_used(files.image(backing))
+
+    def _take_back(self, snapshot: Any, files: VolumeFiles, backing: str) -> None:
+        """Forget a file that nobody has written to, since the guest writes to the one below."""
+        after = replace(files, record=files.recorded.without_snapshot(snapshot.id, active=backing))
+        self._tell_nova(snapshot.volume, after)
+        self._write_record(files, after.recorded)
+        self._set_formats(snapshot.volume, format=after.find_format(backing))
+        self._sweep(snapshot.volume, after)
+
     def _finish_pull(self, volume: Any, files: VolumeFiles, snapshot_id: str) -> None:
         """The oldest snapshot's file holds everything now: it is the bottom of the chain."""
-        self._set_formats(volume, base_format="qcow2")
+        self._set_formats(volume, base_format="qcow2", format="qcow2")
         after = self._write_record(self._files(volume), files.recorded.without_snapshot(snapshot_id))
         self._sweep(volume, after)
 

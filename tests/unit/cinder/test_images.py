@@ -30,6 +30,24 @@ def test_a_chain_is_described_from_the_top_and_a_foreign_file_in_it_is_refused(t
         images.inspect(top.path, "qcow2", "volume-2")
 
 
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_a_file_that_no_guest_has_open_is_written_to_by_none_and_stays_as_it_is(tmp_path: Path, kind: str):
+    images = Images(run)
+    image = Image(str(tmp_path / "volume-1"), kind)
+    with pytest.raises(processutils.ProcessExecutionError):
+        images.is_written_to(image)
+    images.create(image, 1)
+    with Path(image.path).open("r+b") as file:
+        file.write(b"" if kind == "qcow2" else b"written")
+        size_bytes = file.seek(0, 2)
+        file.seek(0)
+        begin = file.read(1 << 20)
+        assert not images.is_written_to(image)
+        assert file.seek(0, 2) == size_bytes
+        file.seek(0)
+        assert file.read(1 << 20) == begin
+
+
 def test_nothing_to_remove_is_nothing_to_run():
     Images(lambda *command: pytest.fail("ran something")).remove([])
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cinder import exception
@@ -179,6 +182,95 @@ def test_a_snapshot_that_nova_refuses_leaves_the_volume_as_it_was(stage: Bench):
         stage.driver.create_snapshot(snapshot)
     assert stage.active(volume) == (stage.share / volume.name, "raw")
     assert f"{volume.name}.{snapshot.id}" not in stage.names()
+
+
+@contextlib.contextmanager
+def opened_by_a_guest(path: Path) -> Iterator[None]:
+    """Have a qcow2 file open for writing, as a guest has."""
+    command = ["qemu-io", "-f", "qcow2", path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(b"length\n")
+            process.stdin.flush()
+            # It answers when it has opened the file.
+            assert b"GiB" in process.stdout.readline()
+            yield
+        finally:
+            process.stdin.close()
+
+
+def test_a_guest_that_has_switched_keeps_its_file_whoever_has_changed_the_status(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    stage.write(volume, 1, 0)
+    snapshot = Snapshot(volume)
+    nova = attach(stage, volume, [snapshot], "creating", status="error")
+    overlay = stage.share / f"{volume.name}.{snapshot.id}"
+    with contextlib.ExitStack() as guest:
+        create = nova.create_volume_snapshot
+
+        def switch(context: object, volume_id: str, request: dict) -> None:
+            guest.enter_context(opened_by_a_guest(overlay))
+            create(context, volume_id, request)
+
+        nova.create_volume_snapshot = switch
+        with pytest.raises(exception.VolumeDriverException, match="Nova did not"):
+            stage.driver.create_snapshot(snapshot)
+    assert stage.active(volume) == (overlay, "qcow2")
+    assert volume.volume_attachment[0].connection_info == {"name": overlay.name, "format": "qcow2"}
+    nova.status, snapshot.status = None, "deleting"
+    stage.driver.delete_snapshot(snapshot)
+    assert stage.reads(volume, 1, 0)
+    assert len(stage.names()) == 2
+
+
+def cut_off(stage: Bench, volume: Volume, snapshot: Snapshot) -> Nova:
+    """Kill the service while it waits for Nova to switch the guest."""
+    nova = attach(stage, volume, [snapshot], "creating")
+    volume.volume_attachment[0].connection_info = {"name": volume.name, "format": "qcow2"}
+
+    def die(context: object, volume_id: str, request: dict) -> None:
+        raise CutError
+
+    create, nova.create_volume_snapshot = nova.create_volume_snapshot, die
+    with pytest.raises(CutError):
+        stage.driver.create_snapshot(snapshot)
+    snapshot.status = "deleting"
+    nova.create_volume_snapshot = create
+    return nova
+
+
+def test_a_snapshot_whose_making_was_cut_off_before_nova_was_asked_is_taken_back(stage: Bench):
+    stage.set_up()
+    volume = stage.create(specs={"lustre:format": "qcow2"})
+    stage.write(volume, 1, 0)
+    snapshot = Snapshot(volume)
+    nova = cut_off(stage, volume, snapshot)
+    with opened_by_a_guest(stage.share / volume.name):
+        for _ in stage.cut(lambda: stage.driver.delete_snapshot(snapshot)):
+            pass
+    assert nova.asked == []
+    assert stage.names() == [volume.name, f"{volume.name}.info"]
+    assert volume.volume_attachment[0].connection_info == {"name": volume.name, "format": "qcow2"}
+    assert stage.reads(volume, 1, 0)
+
+
+def test_a_snapshot_whose_making_was_cut_off_after_the_guest_has_switched_is_merged(stage: Bench):
+    stage.set_up()
+    volume = stage.create(specs={"lustre:format": "qcow2"})
+    stage.write(volume, 1, 0)
+    snapshot = Snapshot(volume)
+    nova = cut_off(stage, volume, snapshot)
+    stage.driver.delete_snapshot(snapshot)
+    assert len(nova.asked) == 1
+    overlay = f"{volume.name}.{snapshot.id}"
+    assert stage.names() == [overlay, f"{volume.name}.info"]
+    assert volume.volume_attachment[0].connection_info == {"name": overlay, "format": "qcow2"}
+    assert volume.admin_metadata["format"] == "qcow2"
+    assert stage.reads(volume, 1, 0)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
