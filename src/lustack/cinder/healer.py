@@ -17,10 +17,12 @@ from typing import Any, Final
 
 from cinder import context, exception, objects
 from cinder.common import config
+from oslo_concurrency import processutils
 
 from lustack.brick.client import LustreClient
 from lustack.cinder import halfway, witness
 from lustack.cinder.halfway import Formats, Place, Row
+from lustack.cinder.images import Image, Images
 from lustack.cinder.record import SUFFIX, parse
 from lustack.errors import LustackError
 from lustack.lustre.mounts import parse_share
@@ -112,10 +114,12 @@ def heal(volume_id: str, shares: Sequence[ServedShare], image_format: str | None
     for copy in copies:
         Healing(volume, copy, shares, image_format).run()
     is_used = any(each.volume_attachment for each in (volume, *copies))
-    volume.update({"status": "in-use" if is_used else "available", "migration_status": None})
+    used = {"status": "in-use", "attach_status": "attached"}
+    unused = {"status": "available", "attach_status": "detached"}
+    volume.update({**(used if is_used else unused), "migration_status": None})
     volume.save()
     for copy in copies:
-        copy.update({"status": "error", "migration_status": None})
+        copy.update({"status": "error", "attach_status": "detached", "migration_status": None})
         copy.save()
     return [f"cinder delete {copy.id}" for copy in copies]
 
@@ -152,21 +156,31 @@ class Healing:
         """
         mine, other = _describe(self.volume), _describe(self.copy)
         is_swapped = halfway.is_swapped(mine, other)
-        if is_swapped or self._is_over_for_nova():
-            changes = self._finish(mine, other, is_swapped=is_swapped)
-        else:
-            changes = self._go_back(mine, other)
+        is_over = is_swapped or self._is_over_for_nova(mine, other)
+        changes = self._finish(mine, other, is_swapped=is_swapped) if is_over else self._go_back(mine, other)
         formats = self._choose_formats(mine.formats, other.formats, *changes)
         self.volume.update(changes[0])
         _set_formats(self.volume, formats)
         self.volume.save()
         self.copy.update(changes[1])
         self.copy.save()
-        for attachment in self.copy.volume_attachment:
-            attachment.volume_id = self.volume.id
-            attachment.save()
+        self._join_attachments(is_over=is_over)
 
-    def _is_over_for_nova(self) -> bool:
+    def _join_attachments(self, *, is_over: bool) -> None:
+        """Leave the volume the attachment that Nova knows, which tells it where the disk is."""
+        known = {each.instance_uuid: each for each in self.volume.volume_attachment}
+        for attachment in self.copy.volume_attachment:
+            kept = known.get(attachment.instance_uuid)
+            if kept is None:
+                attachment.volume_id = self.volume.id
+                attachment.save()
+                continue
+            if is_over:
+                kept.connection_info = attachment.connection_info
+                kept.save()
+            attachment.destroy()
+
+    def _is_over_for_nova(self, mine: Row, other: Row) -> bool:
         """Whether a guest uses the copy by now.
 
         Raises:
@@ -174,9 +188,29 @@ class Healing:
         """
         if not self.volume.volume_attachment and not self.copy.volume_attachment:
             return False
-        if self.volume.migration_status != "completing":
-            raise NotHealedError(self.volume.id, "a guest uses it, and Nova may be copying it still: detach it first")
-        return True
+        if self.volume.migration_status == "completing":
+            return True
+        uses_mine = self._is_written_to(mine, mine.pool)
+        uses_other = self._is_written_to(other, other.host_pool)
+        if uses_mine and uses_other:
+            why = "Nova is copying it still, or died doing so: virsh blockjob SERVER DISK --abort, on the server's node"
+            raise NotHealedError(self.volume.id, why)
+        if uses_mine == uses_other:
+            why = "its server does not run, so that nobody knows which of the two files is the newer: detach it first"
+            raise NotHealedError(self.volume.id, why)
+        return uses_other
+
+    def _is_written_to(self, row: Row, pool: str) -> bool:
+        """Whether a guest writes to the files that have the name of a volume."""
+        share = self._find_share(_find_backend(row.host), pool)
+        if not self._look(share, row.name_id).exists:
+            return False
+        active = _find_active(share.point, config.CONF.volume_name_template % row.name_id)
+        try:
+            image = Image(os.path.join(share.point, active), row.formats.get("format", "raw"))
+            return Images(processutils.execute).is_written_to(image)
+        except processutils.ProcessExecutionError as error:
+            raise NotHealedError(self.volume.id, f"{active} cannot be opened: {error.stderr}") from error
 
     def _go_back(self, mine: Row, other: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The volume is what it was; the copy is to be deleted, under the name that it has."""
@@ -270,12 +304,7 @@ def look_at_files(directory: str, name: str) -> Place:
         CorruptRecordError: its record cannot be read.
         PermissionError: its files cannot be.
     """
-    path = os.path.join(directory, name + SUFFIX)
-    try:
-        with open(path, "rb") as record:
-            active = parse(record.read(), path, name).active
-    except FileNotFoundError:
-        active = name
+    active = _find_active(directory, name)
     # Without a file of that name the active one is the bottom: everything was pulled into it.
     for bottom in (name, active):
         with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, bottom), "rb") as file:
@@ -285,6 +314,16 @@ def look_at_files(directory: str, name: str) -> Place:
 
 def _path_of(share: ServedShare, name_id: str) -> str:
     return os.path.join(share.point, config.CONF.volume_name_template % name_id)
+
+
+def _find_active(directory: str, name: str) -> str:
+    """The name of the file that is written to."""
+    path = os.path.join(directory, name + SUFFIX)
+    try:
+        with open(path, "rb") as record:
+            return parse(record.read(), path, name).active
+    except FileNotFoundError:
+        return name
 
 
 def _find_backend(host: str) -> str:

@@ -107,7 +107,7 @@ class SnapshotMixin(LinkingMixin):
         """Record the file that Nova uses when it starts the guest again."""
         active = {"name": files.active, "format": files.find_format(files.active)}
         for attachment in volume.volume_attachment:
-            attachment.connection_info = {**attachment.connection_info, **active}
+            attachment.connection_info = {**(attachment.connection_info or {}), **active}
             attachment.save()
 
     def _delete_snapshot(self, snapshot: Any) -> None:

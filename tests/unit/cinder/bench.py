@@ -47,6 +47,24 @@ def run(*command: Any, process_input: str | None = None, **options: Any) -> tupl
     return done.stdout, done.stderr
 
 
+@contextlib.contextmanager
+def opened_by_a_guest(path: Path) -> Iterator[None]:
+    """Have a qcow2 file open for writing, as a guest has."""
+    command = ["qemu-io", "-f", "qcow2", path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(b"length\n")
+            process.stdin.flush()
+            # It answers when it has opened the file.
+            assert b"GiB" in process.stdout.readline()
+            yield
+        finally:
+            process.stdin.close()
+
+
 class Client(LustreClient):
     """A client that mounts by making a directory."""
 

@@ -18,7 +18,7 @@ from cinder.common import config
 from cinder.db import api as db
 from cinder.db import models
 from cinder.volume import manager
-from tests.unit.cinder.bench import Bench, CutError
+from tests.unit.cinder.bench import Bench, CutError, opened_by_a_guest
 
 from lustack.brick.client import LustreClient
 from lustack.cinder import healer
@@ -225,11 +225,66 @@ def test_a_guest_that_has_moved_to_the_copy_keeps_what_it_wrote(stage: Bench, cu
     assert cuts > 4
 
 
+class Moving(Migration):
+    """Nova was moving a guest from one qcow2 file to the other when it died."""
+
+    def __init__(self, stage: Bench) -> None:
+        super().__init__(stage, ("qcow2", "qcow2"), (A, B), by_admin=True)
+        server = str(uuid.uuid4())
+        self.attachments = [
+            objects.VolumeAttachment(self.asking, volume_id=each.id, instance_uuid=server)
+            for each in (self.volume, self.copy)
+        ]
+        for attachment, each in zip(self.attachments, (self.volume, self.copy), strict=True):
+            attachment.create()
+            attachment.connection_info = {"name": each.name}
+            attachment.save()
+        self.volume.update({"attach_status": "attached"})
+        self.volume.save()
+
+    def look(self) -> tuple[str, list[tuple[str, str]], int]:
+        """Status of the volume, its attachments with what Nova is told, and how many the copy has."""
+        volume, copy = self.load(self.volume.id), self.load(self.copy.id)
+        assert (volume.attach_status, copy.attach_status) == ("attached", "detached")
+        told = [(each.id, each.connection_info["name"]) for each in volume.volume_attachment]
+        return volume.status, told, len(copy.volume_attachment)
+
+
+def test_a_guest_that_nova_has_not_moved_keeps_its_file_and_what_nova_knows(stage: Bench):
+    moving = Moving(stage)
+    with opened_by_a_guest(moving.path(moving.volume)):
+        moving.heal()
+    assert moving.look() == ("in-use", [(moving.attachments[0].id, moving.volume.name)], 0)
+    moving.check()
+
+
+def test_a_guest_that_nova_has_moved_without_telling_keeps_its_file_and_nova_is_told(stage: Bench):
+    moving = Moving(stage)
+    moving.write(moving.copy, "qcow2", NEW)
+    with opened_by_a_guest(moving.path(moving.copy)):
+        moving.heal()
+    assert moving.look() == ("in-use", [(moving.attachments[0].id, moving.copy.name)], 0)
+    moving.check(NEW)
+
+
+def test_a_guest_whose_copy_has_no_file_is_where_it_was(stage: Bench):
+    moving = Moving(stage)
+    moving.path(moving.copy).unlink()
+    with opened_by_a_guest(moving.path(moving.volume)):
+        moving.heal()
+    assert moving.look() == ("in-use", [(moving.attachments[0].id, moving.volume.name)], 0)
+
+
 def test_a_guest_that_nova_may_be_moving_is_left_alone(stage: Bench):
-    migration = Migration(stage, ("raw", "raw"), (A, B), by_admin=True)
-    objects.VolumeAttachment(migration.asking, volume_id=migration.copy.id, attach_status="attached").create()
+    moving = Moving(stage)
+    with opened_by_a_guest(moving.path(moving.volume)), opened_by_a_guest(moving.path(moving.copy)):
+        with pytest.raises(NotHealedError, match="virsh blockjob SERVER DISK --abort"):
+            moving.heal()
     with pytest.raises(NotHealedError, match="detach it first"):
-        migration.heal()
+        moving.heal()
+    moving.path(moving.volume).write_bytes(b"nothing")
+    with pytest.raises(NotHealedError, match="cannot be opened"):
+        moving.heal()
 
 
 def test_a_volume_whose_copy_was_not_begun_is_what_it_was(stage: Bench):

@@ -4,13 +4,11 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from cinder import exception
 from cinder.volume.drivers import nfs
-from tests.unit.cinder.bench import Attachment, Bench, CutError, Snapshot, Volume
+from tests.unit.cinder.bench import Attachment, Bench, CutError, Snapshot, Volume, opened_by_a_guest
 
 KINDS = ("raw", "qcow2")
 
@@ -182,24 +180,6 @@ def test_a_snapshot_that_nova_refuses_leaves_the_volume_as_it_was(stage: Bench):
         stage.driver.create_snapshot(snapshot)
     assert stage.active(volume) == (stage.share / volume.name, "raw")
     assert f"{volume.name}.{snapshot.id}" not in stage.names()
-
-
-@contextlib.contextmanager
-def opened_by_a_guest(path: Path) -> Iterator[None]:
-    """Have a qcow2 file open for writing, as a guest has."""
-    command = ["qemu-io", "-f", "qcow2", path]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(b"length\n")
-            process.stdin.flush()
-            # It answers when it has opened the file.
-            assert b"GiB" in process.stdout.readline()
-            yield
-        finally:
-            process.stdin.close()
 
 
 def test_a_guest_that_has_switched_keeps_its_file_whoever_has_changed_the_status(stage: Bench):
