@@ -170,13 +170,17 @@ class Cloud:
     def share_of(self, volume) -> Path:
         return self.stand.cinder.files / self.volumes.get_volume(volume.id).host.partition("#")[2]
 
+    def name_of(self, volume) -> str:
+        """What its files are named after: migrated while it was in use, it has those of its copy."""
+        return f"volume-{self.volumes.get_volume(volume.id).migration_id or volume.id}"
+
     def active_path(self, volume) -> Path:
-        share, name = self.share_of(volume), f"volume-{volume.id}"
+        share, name = self.share_of(volume), self.name_of(volume)
         record = share / f"{name}.info"
         return share / (json.loads(record.read_text())["active"] if record.exists() else name)
 
     def files_of(self, volume) -> list[str]:
-        return sorted(path.name for path in self.share_of(volume).glob(f"volume-{volume.id}*"))
+        return sorted(path.name for path in self.share_of(volume).glob(f"{self.name_of(volume)}*"))
 
     def recorded_format(self, volume) -> str:
         """What Cinder has recorded in its database."""

@@ -195,6 +195,9 @@ def nova(site: Site) -> Sections:
             "reserved_host_memory_mb": 0,
             "shutdown_timeout": 2,
             "sync_power_state_interval": -1,
+            # When it is stopped it has nothing to finish.
+            "graceful_shutdown_timeout": 20,
+            "manager_shutdown_timeout": 10,
             **PATIENCE,
         },
         "libvirt": {

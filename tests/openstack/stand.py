@@ -125,7 +125,8 @@ def start_compute(stand: Stand) -> None:
 
 def _environment(root: Path) -> dict[str, str]:
     path = f"{root / 'bin'}:{PROGRAMS}:{os.environ['PATH']}:/usr/sbin:/sbin"
-    return os.environ | {"PATH": path, "PYTHONWARNINGS": "ignore"}
+    # Where `gates` puts what services load first.
+    return os.environ | {"PATH": path, "PYTHONPATH": str(root / "python"), "PYTHONWARNINGS": "ignore"}
 
 
 def _write_cinder(stand: Stand) -> None:
@@ -218,9 +219,19 @@ def find_left_over(root: Path) -> list[str]:
     loops = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     found = [f"mount {point}" for point in mounts]
     found += [f"loop device of {path}" for path in loops if path.startswith(f"{root}/")]
+    return found + [f"process {command}" for command in _find_processes(f"{root}/".encode())]
+
+
+def _find_processes(word: bytes) -> list[str]:
+    """Commands of the processes, this one aside, that have a word in their arguments or their environment.
+
+    Some are named in their environment only: the servers of WSGI, RabbitMQ's port mapper, libvirt's daemons.
+    """
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if f"{root}/" in command and int(process.name) != os.getpid():
-                found.append(f"process {command}")
+        with contextlib.suppress(OSError):  # it ended
+            command = (process / "cmdline").read_bytes()
+            is_named = word in command or word in (process / "environ").read_bytes()
+            if is_named and int(process.name) != os.getpid():
+                found.append(command.replace(b"\0", b" ").decode(errors="replace"))
     return found
