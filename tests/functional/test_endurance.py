@@ -33,10 +33,10 @@ GRACE_S = 2
 """What an answer may take besides."""
 
 BUSY = 20
-"""What an answer takes at most, as a multiple of one that asks nothing of any server but the proxy itself."""
+"""What an answer takes at most, as a multiple of one of the proxy alone before the file system stops."""
 
 ENOUGH = 4
-"""Answers of each kind without which the file system does not go on."""
+"""Answers of each kind without which the file system does not stop, and does not go on."""
 
 STALL_S = 400
 """A machine that gives so few in so long is broken."""
@@ -199,9 +199,10 @@ def test_who_does_not_need_it_does_not_notice_and_who_does_is_told_in_time(stage
         stop = threading.Event()
         others = {what: stack.enter_context(asking(stage, stop, ask)) for what, ask in OTHERS.items()}
         stalled = {what: stack.enter_context(asking(stage, stop, ask)) for what, ask in STALLED.items()}
-        time.sleep(1)
-        stage.disk.stop()
         everything = (*others.values(), *stalled.values())
+        wait_until(lambda: min(len(asked.told) for asked in everything) >= ENOUGH)
+        busy_s = BUSY * others["healthcheck"].slow_s(0.5)
+        stage.disk.stop()
         for asked in everything:
             asked.told.clear()
         began_s = time.monotonic()
@@ -212,7 +213,6 @@ def test_who_does_not_need_it_does_not_notice_and_who_does_is_told_in_time(stage
         seen = {what: list(asked.told) for what, asked in stalled.items()}
         stage.disk.go_on()
         time.sleep(1)
-    busy_s = BUSY * others["healthcheck"].slow_s(0.5)
     for what, asked in others.items():
         assert asked.statuses() <= {200, 201, 204}, what
         # Some may wait for this machine; a server that waited for the file system would make all of them wait.
