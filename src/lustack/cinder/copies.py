@@ -145,37 +145,43 @@ class CopyMixin(SnapshotMixin):
     def _copy_image_to_volume(
         self, context: Any, volume: Any, image_service: Any, image_id: str, *, disable_sparse: bool
     ) -> None:
-        """Write an image of Glance into a volume that was just made.
+        """Write an image of Glance into a volume, in the place of what it holds.
 
         Raises:
             ImageUnacceptable: it does not fit, or is not what it says.
         """
         with self._filling(volume, image_id) as files:
-            if volume.encryption_key_id is None:
-                fetched = (files.path(files.active), files.bottom_format)
+            if volume.encryption_key_id is not None:
+                # It is encrypted with the passphrase of the volume already.
+                with self._temporary(volume, "fetch") as temporary:
+                    image_utils.fetch(context, image_service, image_id, temporary, None, None)
+                    self._write_image(volume, files, temporary, "luks")
+            elif self._find_layers(files, files.active)[0].backing is None:
+                fetched = (files.path(files.active), files.find_format(files.active))
                 self._fetch(context, volume, image_service, image_id, fetched, disable_sparse=disable_sparse)
-                return
-            # It is encrypted with the passphrase of the volume already.
-            with self._temporary(volume, "fetch") as temporary:
-                image_utils.fetch(context, image_service, image_id, temporary, None, None)
-                self._encrypt(volume, files, temporary, "luks")
+            else:
+                self._fetch_aside(context, volume, image_service, image_id, files)
 
     def _copy_image_to_encrypted_volume(
         self, context: Any, volume: Any, image_service: Any, image_id: str, *, disable_sparse: bool
     ) -> None:
-        """Write an image that is not encrypted into an encrypted volume that was just made.
+        """Write an image that is not encrypted into an encrypted volume, in the place of what it holds.
 
         Raises:
             ImageUnacceptable: it does not fit, or is not what it says.
         """
-        with self._filling(volume, image_id) as files, self._temporary(volume, "fetch") as temporary:
-            fetched = (temporary, "raw")
-            self._fetch(context, volume, image_service, image_id, fetched, disable_sparse=disable_sparse)
-            self._encrypt(volume, files, temporary, "raw")
+        with self._filling(volume, image_id) as files:
+            self._fetch_aside(context, volume, image_service, image_id, files)
+
+    def _fetch_aside(self, context: Any, volume: Any, image_service: Any, image_id: str, files: VolumeFiles) -> None:
+        """Write an image into a file that cannot be made anew by Cinder's own checks."""
+        with self._temporary(volume, "fetch") as temporary:
+            self._fetch(context, volume, image_service, image_id, (temporary, "raw"), disable_sparse=False)
+            self._write_image(volume, files, temporary, "raw")
 
     @contextlib.contextmanager
     def _filling(self, volume: Any, image_id: str) -> Iterator[VolumeFiles]:
-        """The files of a volume that was just made, while an image is written into the active one.
+        """The files of a volume, while an image is written into the active one.
 
         Raises:
             ImageUnacceptable: what was written cannot have the size of the volume.
@@ -214,11 +220,19 @@ class CopyMixin(SnapshotMixin):
             disable_sparse=disable_sparse,
         )
 
-    def _encrypt(self, volume: Any, files: VolumeFiles, path: str, image_format: str) -> None:
+    def _write_image(self, volume: Any, files: VolumeFiles, path: str, image_format: str) -> None:
+        """Write an image into the active file, encrypted if the volume is; what is below, snapshots have or share."""
+        layers = self._find_layers(files, files.active)
         with keys.passphrase_file(volume.obj_context, volume.encryption_key_id) as key:
             source = Image(path, image_format, key if image_format == "luks" else None)
-            self._images.copy(source, files.image(files.active, key), keys.find_cipher(volume))
-        self._images.make_durable(files.path(files.active))
+            if layers[0].backing is None:
+                self._images.copy(source, files.image(files.active, key), keys.find_cipher(volume))
+                self._images.make_durable(files.path(files.active))
+                return
+            with self._replaced(volume, files, layers[0].backing) as fresh:
+                target = Image(files.path(fresh), "qcow2", key, len(layers) - 1)
+                self._images.overwrite(source, target, volume.size)
+                self._images.make_durable(target.path)
 
     @staticmethod
     def _temporary(volume: Any, what: str) -> Any:

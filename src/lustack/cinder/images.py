@@ -166,6 +166,21 @@ class Images:
         command = ("qemu-img", "convert", "-q", *_COPY, "-U", "-O", target.image_format, *secret, *options)
         self._make(*command, *_render_source(source), target.path)
 
+    def overwrite(self, source: Image, target: Image, size_gib: int) -> None:
+        """Write what a guest sees in one image into a file that is there; behind that it reads as zeros.
+
+        Args:
+            source: the image.
+            target: a qcow2 file on top of others, which stay what they are; with the same key, if both have one.
+            size_gib: how much a guest sees of it.
+        """
+        nothing = f"driver=null-co,size={size_gib * GIB},read-zeroes=on"
+        secret = _render_secret(_KEY_ID, target.key) if target.key else ()
+        into = ("--target-image-opts", _render_node(target))
+        self._run("qemu-img", "convert", "-q", "-n", *secret, "--image-opts", nothing, *into)
+        words = _render_source(source)
+        self._run("qemu-img", "convert", "-q", "-n", *_COPY, *(() if source.key else secret), *words, *into)
+
     def _make(self, *command: str) -> None:
         """Run a command that makes an image; again when LUKS could not find out how fast this machine is."""
         for _ in range(_TRIES - 1):
@@ -231,10 +246,16 @@ def _render_source(image: Image) -> tuple[str, ...]:
     """An image that is opened, with its key, as arguments of qemu-img."""
     if image.key is None:
         return ("-f", image.image_format, image.path)
+    return (*_render_secret(_KEY_ID, image.key), "--image-opts", _render_node(image))
+
+
+def _render_node(image: Image) -> str:
+    """An image that is opened, with the name of its key, as QEMU's options of a block device."""
     options = [f"driver={image.image_format}", "file.filename=" + image.path.replace(",", ",,")]
     prefix = _find_prefix(image)
-    options += [f"{'backing.' * level}{prefix}key-secret={_KEY_ID}" for level in range(image.depth + 1)]
-    return (*_render_secret(_KEY_ID, image.key), "--image-opts", ",".join(options))
+    levels = range(image.depth + 1) if image.key else ()
+    options += [f"{'backing.' * level}{prefix}key-secret={_KEY_ID}" for level in levels]
+    return ",".join(options)
 
 
 def _render_target(image: Image, cipher: dict[str, str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -10,6 +10,8 @@ Rule 2: each operation may be asked for again after it was cut off, and then fin
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -226,14 +228,32 @@ class SnapshotMixin(LinkingMixin):
         self._ensure_share_mounted(volume.provider_location)
         files = self._files(volume)
         name = files.recorded.snapshots.get(snapshot.id)
-        if name is None or name != files.active:
+        backing = self._find_layers(files, name)[0].backing if name == files.active else None
+        if backing is None:
             raise exception.InvalidSnapshot(
                 f"volume {volume.id} cannot go back to snapshot {snapshot.id}: it is not the latest ({files.active})"
             )
-        backing = self._find_layers(files, name)[0].backing
-        # The new file takes the old one's name in one step.
-        fresh = f"{name}.fresh"
+        with self._replaced(volume, files, backing):
+            pass
+
+    @contextlib.contextmanager
+    def _replaced(self, volume: Any, files: VolumeFiles, backing: str) -> Iterator[str]:
+        """Put a new file in the place of the active one, in one step, when it holds what it is to hold.
+
+        Args:
+            volume: whose.
+            files: of it.
+            backing: what the new file is on top of.
+
+        Yields:
+            Its name until then; it is empty.
+        """
+        fresh = f"{files.active}.fresh"
         self._make_overlay(volume, files, fresh, backing)
-        self._run("mv", "-f", "-T", files.path(fresh), files.path(name))
+        with contextlib.ExitStack() as undone:
+            undone.callback(self._images.remove, [files.path(fresh)])
+            yield fresh
+            self._run("mv", "-f", "-T", files.path(fresh), files.path(files.active))
+            undone.pop_all()
         # The record says what it said; written again, it makes the new name durable.
         self._write_record(files, files.recorded)

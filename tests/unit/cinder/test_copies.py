@@ -234,6 +234,58 @@ def test_a_volume_becomes_an_image_and_an_image_a_larger_volume(stage: Bench, ki
         assert stage.reads(copy, 2, 0)
 
 
+def image_of(stage: Bench, pattern: int) -> Glance:
+    """An image that is smaller than the volumes."""
+    (stage.root / "image").write_bytes(bytes([pattern]) * (64 << 10))
+    return Glance(stage.root / "image", "raw")
+
+
+# As Nova rebuilds a server that was booted from a volume; Cinder allows it whether there are snapshots or not.
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_volume_is_given_another_image_and_its_snapshots_stay(stage: Bench, kind: str):
+    volume, snapshot = made(stage, kind)
+    stage.write(volume, 3, 5)
+    images = image_of(stage, 4)
+    for _ in stage.cut(lambda: stage.driver.copy_image_to_volume(Context(), volume, images, "i")):
+        assert stage.reads_all(volume, (2, 0), (3, 5)) or stage.reads_all(volume, (4, 0), (0, 5))
+    assert stage.reads_all(volume, (4, 0), (0, 5))
+    assert stage.describe(volume)["virtual-size"] == GIB
+    copy = Volume(1, volume_type=Type())
+    stage.driver.create_volume_from_snapshot(copy, snapshot)
+    assert stage.reads_all(copy, (1, 0), (0, 5))
+    stage.driver.delete_snapshot(snapshot)
+    assert stage.reads_all(volume, (4, 0), (0, 5))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_linked_volume_is_given_another_image_and_the_other_one_stays(stage: Bench, kind: str):
+    volume, snapshot = made(stage, kind)
+    linked = Volume(1, volume_type=Type({"lustre:copies": "linked"}))
+    stage.driver.create_volume_from_snapshot(linked, snapshot)
+    stage.driver.copy_image_to_volume(Context(), linked, image_of(stage, 4), "i")
+    assert stage.reads_all(linked, (4, 0), (0, 1))
+    stage.driver.delete_snapshot(snapshot)
+    assert stage.reads_all(volume, (2, 0), (0, 1))
+
+
+def test_an_image_that_cannot_be_written_leaves_a_volume_with_snapshots_as_it_was(stage: Bench):
+    volume, _ = made(stage, "raw")
+    before = stage.names()
+    (stage.root / "image").write_bytes(b"x" * 4096)
+    target = f"driver=qcow2,file.filename={stage.active(volume)[0]}.fresh"
+
+    def fail(*command: str, **options: object) -> tuple[str, str]:
+        if command[-1] == target:
+            raise processutils.ProcessExecutionError(stderr="No space left on device")
+        return processutils.execute(*command)
+
+    stage.driver._images._run = fail
+    with pytest.raises(processutils.ProcessExecutionError):
+        stage.driver.copy_image_to_volume(Context(), volume, Glance(stage.root / "image", "raw"), "i")
+    assert stage.names() == before
+    assert stage.reads(volume, 2, 0)
+
+
 def test_an_image_that_came_out_in_another_size_is_refused(stage: Bench):
     stage.set_up()
     volume = stage.create()
@@ -301,6 +353,20 @@ def test_an_image_that_is_not_encrypted_becomes_a_volume_that_is(locked: Bench):
     assert (found["virtual-size"], found["encrypted"]) == (GIB, True)
     assert "verification failed" not in guest(locked, volume, "read -P 66 0 64k")
     assert b"B" * 512 not in locked.active(volume)[0].read_bytes()
+
+
+def test_an_encrypted_volume_with_snapshots_is_given_another_image_and_they_stay(locked: Bench):
+    volume = locked.create(encryption_key_id="k")
+    guest(locked, volume, "write -P 65 1M 64k")
+    snapshot = Snapshot(volume, encryption_key_id="k")
+    locked.driver.create_snapshot(snapshot)
+    locked.driver.copy_image_to_encrypted_volume(Context(), volume, image_of(locked, 66), "i")
+    copy = Volume(1, encryption_key_id="k")
+    locked.driver.create_volume_from_snapshot(copy, snapshot)
+    locked.driver.delete_snapshot(snapshot)
+    assert "verification failed" not in guest(locked, copy, "read -P 65 1M 64k")
+    assert "verification failed" not in guest(locked, volume, "read -P 66 0 64k")
+    assert "verification failed" not in guest(locked, volume, "read -P 0 1M 64k")
 
 
 def test_a_clone_of_an_encrypted_volume_keeps_its_key_since_nothing_shows_its_raw_bytes(

@@ -577,6 +577,13 @@ class LustreDriver(remotefs.RemoteFSPoolMixin,
                              disable_sparse: bool = False) -> None:
         """Fetch the image from image_service and write it to the volume."""
         self._ensure_share_mounted(volume.provider_location)
+        if self.get_active_image_from_info(volume) != volume.name:
+            # Somebody wants another image in it: what snapshots saw would be
+            # overwritten.
+            raise exception.InvalidVolume(
+                reason=_('volume %s has snapshots, or had some while it was '
+                         'in use: it cannot be given another image')
+                % volume.id)
         path = self.local_path(volume)
         image_format = self._get_base_format(volume)
         image_utils.fetch_to_volume_format(

@@ -559,6 +559,14 @@ class LustreDriverTestCase(test.TestCase):
                           self.driver.copy_image_to_volume, self.context,
                           self.volume, mock.sentinel.service, fake.IMAGE_ID)
 
+    def test_copy_image_to_volume_with_snapshots(self):
+        fetch = self.mock_object(image_utils, 'fetch_to_volume_format')
+        self._record_snapshots()
+        self.assertRaises(exception.InvalidVolume,
+                          self.driver.copy_image_to_volume, self.context,
+                          self.volume, mock.sentinel.service, fake.IMAGE_ID)
+        fetch.assert_not_called()
+
     @ddt.data(False, True)
     def test_copy_volume_to_image(self, is_qcow2):
         if is_qcow2:
