@@ -190,6 +190,7 @@ def nova(site: Site) -> Sections:
             "heal_instance_info_cache_interval": -1,
             "block_device_allocate_retries_interval": 1,
             "update_resources_interval": 10,
+            "allow_resize_to_same_host": "true",
             "report_interval": 5,
             "force_raw_images": "false",
             "reserved_host_memory_mb": 0,
