@@ -108,6 +108,27 @@ class Restless:
         return "", ""
 
 
+def test_an_image_with_the_key_of_a_chain_is_written_on_top_of_it(tmp_path: Path):
+    key = tmp_path / "key"
+    key.write_text("00ff")
+    images = Images(processutils.execute)
+    bottom, top = (Image(str(tmp_path / name), "qcow2", str(key), depth) for depth, name in enumerate(("v", "v.a")))
+    images.create(bottom, 1, cipher=CIPHER)
+    images.create_overlay(top, bottom, 1, cipher=CIPHER)
+    source = Image(str(tmp_path / "image"), "luks", str(key))
+    (tmp_path / "plain").write_bytes(b"B" * 65536)
+    images.copy(Image(str(tmp_path / "plain"), "raw"), source, CIPHER)
+    secret = ("--object", f"secret,id=k,file={key}", "--image-opts")
+    below, seen = (f"driver=qcow2,file.filename={each.path},encrypt.key-secret=k" for each in (bottom, top))
+    processutils.execute("qemu-io", *secret, below, "-c", "write -P 65 1M 64k")
+    images.overwrite(source, top, 1)
+    for node, pattern, offset in ((f"{seen},backing.encrypt.key-secret=k", 66, 0), (below, 65, 1 << 20)):
+        out, _ = processutils.execute("qemu-io", *secret, node, "-c", f"read -P {pattern} {offset} 64k")
+        assert "verification failed" not in out
+    out, _ = processutils.execute("qemu-io", *secret, f"{seen},backing.encrypt.key-secret=k", "-c", "read -P 0 1M 64k")
+    assert "verification failed" not in out
+
+
 def test_a_machine_too_busy_to_be_measured_is_measured_again():
     machine = Restless(3)
     Images(machine.run).create(Image("/mnt/a", "qcow2", "/tmp/key"), 1, cipher=CIPHER)
