@@ -67,7 +67,6 @@ EXCLUDED = {
     "`cinder.backup.drivers`; tests/cinder/test_life.py exports and imports records of ours",
     "test_encrypted_cinder_volumes_cryptsetup|luksv2": "Cinder's check of types, for drivers whose volumes are files, "
     "and qcow2 know LUKS 1 only",
-    "test_attach_scsi_disk_with_config_drive": "it needs a program that makes CDs, which nothing else here does",
     "SnapshotDataIntegrityTests|VolumeMultiattachTests|test_boot_cloned_encrypted_volume|test_rebuild_volume_backed": ""
     "they log in to guests",
     "TestInstancesWithCinderVolumes|TestMinimumBasic|TestVolumeBackupRestore|TestVolumeMigrateRetypeAttached": ""
