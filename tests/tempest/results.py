@@ -3,6 +3,7 @@
 
 Rule 1: the page is made of results only; nothing in it is written by hand.
 Rule 2: a test that was run again has its last result, and the page says what the earlier one was when it failed.
+Rule 3: what was skipped or not run is listed test by test, with tempest's reason and what that means here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -119,7 +120,7 @@ def parse(stream: bytes) -> Run:
     return Run(found, (max(times) - min(times)).total_seconds() if times else 0.0)
 
 
-def merge(title: str, regex: str, names: Iterable[str], runs: Iterable[Run]) -> Suite:
+def merge(title: str, regex: str, names: Iterable[str], runs: Iterable[Run], excluded: Mapping[str, str]) -> Suite:
     """One suite of several runs, the earliest first.
 
     What a run says about a class as a whole (skipped, or it could not be begun) holds until its tests are run.
@@ -129,6 +130,7 @@ def merge(title: str, regex: str, names: Iterable[str], runs: Iterable[Run]) -> 
         regex: of it.
         names: of all tests that it has.
         runs: what they gave.
+        excluded: regular expressions of tests that are not run, and why.
     """
     last: dict[str, Result] = {}
     mended: list[Result] = []
@@ -142,18 +144,38 @@ def merge(title: str, regex: str, names: Iterable[str], runs: Iterable[Run]) -> 
         for old in gone:
             del last[old.name]
         last |= {result.name: result for result in run.results}
-    classes = {result.of for result in last.values() if result.is_class}
-    wanting = [Result(name, NOT_RUN) for name in names if name not in last]
-    last |= {result.name: result for result in wanting if result.of not in classes}
-    return Suite(title, regex, sorted(last.values(), key=lambda each: each.name), seconds, mended)
+    found = _complete([*last.values()], names, excluded)
+    return Suite(title, regex, sorted(found, key=lambda each: each.name), seconds, mended)
 
 
-def render(suites: Sequence[Suite], facts: Sequence[str]) -> str:
+def _complete(results: Sequence[Result], names: Iterable[str], excluded: Mapping[str, str]) -> Iterator[Result]:
+    """What was found, and what was not: not run, or skipped with the whole of its class, which then is not named."""
+    known = {result.name for result in results}
+    classes = {result.of: result for result in results if result.is_class}
+    spread = set()
+    for name in names:
+        result = Result(name, NOT_RUN, _explain(name, excluded))
+        whole = None if result.reason else classes.get(result.of)
+        if name not in known and whole is None:
+            yield result
+        elif name not in known and whole.outcome == SKIPPED:
+            spread.add(whole)
+            yield Result(name, SKIPPED, whole.reason)
+    yield from (result for result in results if result not in spread)
+
+
+def _explain(text: str, meanings: Mapping[str, str]) -> str:
+    """What is said about the first regular expression that is found in a text."""
+    return next((meaning for regex, meaning in meanings.items() if re.search(regex, text)), "")
+
+
+def render(suites: Sequence[Suite], facts: Sequence[str], meanings: Mapping[str, str]) -> str:
     """The page.
 
     Args:
         suites: what ran.
         facts: what they ran with, a sentence each.
+        meanings: regular expressions of reasons for which tempest skips a test, and what each means here.
     """
     rows = [
         (f"`{each.title}`", *(len(each.having(outcome)) for outcome in OUTCOMES), len(each.mended), round(each.seconds))
@@ -166,11 +188,14 @@ def render(suites: Sequence[Suite], facts: Sequence[str]) -> str:
         lines += ["", f"## {suite.title}", "", f"`tempest run --regex '{suite.regex}'`", "", *_render_modules(suite)]
         for title, found in (
             ("Failed", suite.having(FAILED)),
-            ("Skipped, and why", suite.having(SKIPPED)),
+            ("Not run, and why", suite.having(NOT_RUN)),
             ("Run again, and what was wrong before", suite.mended),
         ):
             if found:
-                lines += ["", f"### {title}", "", *_render_reasons(found)]
+                lines += ["", f"### {title}", "", *_table(("reason", "tests"), _gather(found))]
+        if found := suite.having(SKIPPED):
+            rows = [(reason, _explain(reason, meanings), names) for reason, names in _gather(found)]
+            lines += ["", "### Skipped by tempest, and why", "", *_table(("it says", "that is", "tests"), rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -184,13 +209,14 @@ def _render_modules(suite: Suite) -> list[str]:
     return _table(("module", *OUTCOMES), rows)
 
 
-def _render_reasons(results: Iterable[Result]) -> list[str]:
+def _gather(results: Iterable[Result]) -> list[tuple[str, str]]:
+    """The reasons that there are, each with the tests that have it."""
     by_reason: dict[str, list[str]] = {}
     for result in results:
         # Of a traceback the last line says it.
         reason = (result.reason.splitlines() or ["no reason given"])[-1]
         by_reason.setdefault(reason.replace("|", "\\|"), []).append(f"`{result.title}`")
-    return _table(("reason", "tests"), [(reason, ", ".join(names)) for reason, names in sorted(by_reason.items())])
+    return [(reason, ", ".join(names)) for reason, names in sorted(by_reason.items())]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
