@@ -9,7 +9,11 @@ nova-compute starts again and looks at the disks of running guests (mount.py:195
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def key_of(file_name: str, volume_id: str | None) -> str:
@@ -17,12 +21,14 @@ def key_of(file_name: str, volume_id: str | None) -> str:
 
     Args:
         file_name: of the volume's active file.
-        volume_id: of the volume; None or empty: not known.
+        volume_id: of the volume; None or empty: not known. A volume that was migrated while it was in use has files
+            that are named after its copy; the first UUID is that copy's then.
     """
-    if not volume_id or volume_id not in file_name:
-        return file_name
-    before, _, _ = file_name.partition(volume_id)
-    return before + volume_id
+    if volume_id and volume_id in file_name:
+        before, _, _ = file_name.partition(volume_id)
+        return before + volume_id
+    found = _UUID.search(file_name)
+    return file_name[: found.end()] if found else file_name
 
 
 def find_aliases(counted: Iterable[tuple[str, str]], key: str, instance_uuid: str) -> list[str]:

@@ -5,6 +5,8 @@ import pytest
 
 from lustack.nova.attachments import find_aliases, key_of
 
+COPY = "0f1e2d3c-0000-4000-8000-000000000009"
+
 
 @pytest.mark.parametrize(
     ("file_name", "volume_id", "key"),
@@ -15,6 +17,8 @@ from lustack.nova.attachments import find_aliases, key_of
         ("managed.img", "1234", "managed.img"),
         ("volume-1234", None, "volume-1234"),
         ("volume-1234", "", "volume-1234"),
+        (f"volume-{COPY}", "1234", f"volume-{COPY}"),
+        (f"volume-{COPY}.0f1e2d3c-0000-4000-8000-00000000000a", "1234", f"volume-{COPY}"),
     ],
 )
 def test_an_attachment_is_counted_under_the_name_of_the_volume(file_name, volume_id, key):

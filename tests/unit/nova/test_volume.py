@@ -13,6 +13,8 @@ from lustack.lustre.errors import ShareSyntaxError
 from lustack.nova import volume
 
 VOLUME = "0f1e2d3c-0000-4000-8000-000000000001"
+COPY = "0f1e2d3c-0000-4000-8000-000000000009"
+"""What Cinder has named the files of a volume after that was migrated while it was in use."""
 ONE, TWO = SimpleNamespace(uuid="instance-one"), SimpleNamespace(uuid="instance-two")
 DISK = {"bus": "virtio", "dev": "vda", "type": "disk"}
 
@@ -96,6 +98,12 @@ def test_the_last_volume_unmounts_the_share(node):
 def test_an_online_snapshot_between_attach_and_detach_leaves_no_mount(node):
     node.driver.connect_volume(connection(), ONE)
     assert node.driver.disconnect_volume(connection(name=f"volume-{VOLUME}.snapshot-1"), ONE) is False
+    assert not node.mounted
+
+
+def test_an_online_snapshot_of_a_volume_that_has_the_files_of_its_copy_leaves_no_mount(node):
+    node.driver.connect_volume(connection(name=f"volume-{COPY}"), ONE)
+    assert node.driver.disconnect_volume(connection(name=f"volume-{COPY}.snapshot-1"), ONE) is False
     assert not node.mounted
 
 
