@@ -3,7 +3,9 @@
 
     connect:     a mounted share that does not answer -> StaleVolumeMount
                  mount, counted under the volume's own name -> path of the active file
+                 no such file: Cinder is asked where it is by now, and that is written down for Nova
     disconnect:  what a restart has counted under names of files is taken back too; the last one unmounts
+                 not counted where Nova says: likewise
 
 Rule 1: nothing here asks a mounted file system in the service's own thread; a child with a time limit does.
 Rule 2: the format of a file is what Cinder has recorded, never what its bytes look like.
@@ -18,18 +20,21 @@ import nova.conf
 from nova import exception
 from nova.virt import block_device
 from nova.virt.libvirt.volume import fs, mount
+from oslo_log import log as logging
 
 from lustack.brick.bounded import BoundedRunner
-from lustack.brick.errors import BrickError
+from lustack.brick.errors import BrickError, CommandError, NoAnswerError
 from lustack.lustre import mounts
-from lustack.nova import attachments, opts
+from lustack.nova import attachments, moved, opts
 
 CONF = nova.conf.CONF
+LOG = logging.getLogger(__name__)
 opts.register(CONF)
 
 FSTYPE: Final = "lustre"
 
 _MOUNTS: Final = "/proc/self/mounts"
+_MISSING: Final = "No such file or directory"
 
 
 class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
@@ -70,19 +75,26 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
         Ours is in a qcow2 file, which QEMU opens. Source: nova 34.0.0, libvirt/driver.py, _attach_encryptor.
 
         Args:
-            connection_info: what Cinder said; gets `device_path`.
+            connection_info: what Cinder said; gets `device_path`, and another place if the volume has moved since.
             instance: the server that the volume is for.
 
         Raises:
             StaleVolumeMount: the share is mounted but does not answer.
             ProcessExecutionError: the share cannot be mounted.
+            InvalidVolume: the file is not there, and Cinder knows of no other place.
         """
-        point = self._get_mount_path(connection_info)
-        self._check_answer(point)
+        if not self._mount(connection_info, instance):
+            missing = self._get_device_path(connection_info)
+            try:
+                has_moved = self._follow(connection_info, instance)
+            except moved.UnknownPlaceError as error:
+                raise exception.InvalidVolume(reason=_explain(missing, str(error))) from error
+            if not has_moved:
+                raise exception.InvalidVolume(reason=_explain(missing, "Cinder says that it is there"))
+            if not self._mount(connection_info, instance):
+                why = f"nor is {self._get_device_path(connection_info)}, where Cinder says that it is"
+                raise exception.InvalidVolume(reason=_explain(missing, why))
         data = connection_info["data"]
-        mount.mount(
-            self.fstype, data["export"], _key(connection_info), point, instance, self._mount_options(connection_info)
-        )
         if data.get("encrypted"):
             data.pop("device_path", None)
         else:
@@ -92,25 +104,22 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
         """Unmount the share of a volume if no other volume on this node needs it.
 
         Args:
-            connection_info: what Cinder said.
+            connection_info: what Cinder said; gets another place if the volume has moved since.
             instance: the server that the volume was for.
             force: Nova's; there is nothing to force.
 
         Returns:
             Whether the share is still in use.
         """
-        point = self._get_mount_path(connection_info)
-        key = _key(connection_info)
-        with mount.get_manager().get_state() as state:
-            known = state.mountpoints[point].attachments if point in state.mountpoints else ()
-            aliases = attachments.find_aliases(known, key, instance.uuid)
-            if aliases and (key, instance.uuid) not in known:
-                # nova-compute was started again: only the files' names are counted. The volume's own name joins
-                # them, so that the share is not unmounted before all of them are gone.
-                state.mount(self.fstype, connection_info["data"]["export"], key, point, instance, [])
-            for alias in aliases:
-                state.umount(alias, point, instance)
-            return bool(state.umount(key, point, instance))
+        is_elsewhere = self._is_elsewhere(connection_info, instance)
+        is_in_use = self._release(connection_info, instance)
+        if is_elsewhere:
+            try:
+                if self._follow(connection_info, instance):
+                    return self._release(connection_info, instance)
+            except moved.UnknownPlaceError as error:
+                LOG.warning("A mount of the volume may be left if it has moved: %s", error, instance=instance)
+        return is_in_use
 
     def extend_volume(self, connection_info: dict[str, Any], instance: Any, requested_size: int) -> int:
         """Say how large the disk becomes: libvirt grows the file itself (virDomainBlockResize).
@@ -138,16 +147,101 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
             options += ["-o", CONF.libvirt.lustre_mount_options]
         return options + (connection_info["data"].get("options") or "").split()
 
+    def _mount(self, connection_info: dict[str, Any], instance: Any) -> bool:
+        """Mount and count; whether the file is there. If not, nothing is counted."""
+        point = self._get_mount_path(connection_info)
+        self._check_answer(point)
+        export, options = connection_info["data"]["export"], self._mount_options(connection_info)
+        mount.mount(self.fstype, export, _key(connection_info), point, instance, options)
+        is_there = False
+        try:
+            is_there = self._has_file(connection_info)
+        finally:
+            if not is_there:
+                self._release(connection_info, instance)
+        return is_there
+
+    def _release(self, connection_info: dict[str, Any], instance: Any) -> bool:
+        """Take back all that is counted for a volume where Nova says that it is; whether the share is still in use."""
+        point, key = self._get_mount_path(connection_info), _key(connection_info)
+        with mount.get_manager().get_state() as state:
+            known = state.mountpoints[point].attachments if point in state.mountpoints else ()
+            aliases = attachments.find_aliases(known, key, instance.uuid)
+            if aliases and (key, instance.uuid) not in known:
+                # nova-compute was started again: only the files' names are counted. The volume's own name joins
+                # them, so that the share is not unmounted before all of them are gone.
+                state.mount(self.fstype, connection_info["data"]["export"], key, point, instance, [])
+            for alias in aliases:
+                state.umount(alias, point, instance)
+            return bool(state.umount(key, point, instance))
+
+    def _is_elsewhere(self, connection_info: dict[str, Any], instance: Any) -> bool:
+        """Whether an instance has volumes, but this one is not counted where Nova says that it is."""
+        with mount.get_manager().get_state() as state:
+            counted = {point: frozenset(each.attachments) for point, each in list(state.mountpoints.items())}
+        here = counted.get(self._get_mount_path(connection_info), frozenset())
+        key = _key(connection_info)
+        if (key, instance.uuid) in here or attachments.find_aliases(here, key, instance.uuid):
+            return False
+        return any(uuid == instance.uuid for names in counted.values() for _, uuid in names)
+
+    def _follow(self, connection_info: dict[str, Any], instance: Any) -> bool:
+        """Replace the place by the one that Cinder says; whether it is another.
+
+        Raises:
+            UnknownPlaceError: Cinder cannot be asked.
+        """
+        before = self._get_device_path(connection_info)
+        data = moved.ask(connection_info, instance)
+        after = self._get_device_path({"data": data})
+        if after == before:
+            return False
+        LOG.info("The volume has moved from %s to %s.", before, after, instance=instance)
+        # In place: Nova saves what it has handed over (nova 34 virt/libvirt/driver.py:6301).
+        connection_info["data"].clear()
+        connection_info["data"].update(data)
+        return True
+
+    def _has_file(self, connection_info: dict[str, Any]) -> bool:
+        """Whether the file is there; what cannot be told is left to QEMU, which may have other rights."""
+        point, path = self._get_mount_path(connection_info), self._get_device_path(connection_info)
+        try:
+            self._ask(point, ["env", "LC_ALL=C", "stat", "--format=%F", path])
+        except CommandError as error:
+            return _MISSING not in error.message
+        return True
+
     def _check_answer(self, point: str) -> None:
         with open(_MOUNTS, "rb") as lines:
             if not mounts.is_mount_point(lines, os.fsencode(point)):
                 return
         try:
-            self._runner.run(
-                ["stat", "--file-system", "--format=%T", point], key=point, limit_s=CONF.libvirt.lustre_answer_timeout
-            )
-        except BrickError as error:
-            raise exception.StaleVolumeMount(f"{point} is mounted and cannot be used: {error}") from error
+            self._ask(point, ["stat", "--file-system", "--format=%T", point])
+        except CommandError as error:
+            raise _stale(point, error) from error
+
+    def _ask(self, point: str, command: list[str]) -> None:
+        """Run a command that depends on a mount.
+
+        Raises:
+            CommandError: it failed.
+            StaleVolumeMount: it has not ended in time.
+        """
+        try:
+            self._runner.run(command, key=point, limit_s=CONF.libvirt.lustre_answer_timeout)
+        except NoAnswerError as error:
+            raise _stale(point, error) from error
+
+
+def _stale(point: str, error: BrickError) -> exception.StaleVolumeMount:
+    return exception.StaleVolumeMount(f"{point} is mounted and cannot be used: {error}")
+
+
+def _explain(path: str, why: str) -> str:
+    return (
+        f"{path} is not there; {why}. Is the share the right one? If the volume was migrated, stop the server, then: "
+        "nova-manage volume_attachment refresh SERVER VOLUME CONNECTOR"
+    )
 
 
 def _key(connection_info: dict[str, Any]) -> str:

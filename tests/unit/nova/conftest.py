@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 import warnings
 from dataclasses import dataclass, field
 
@@ -16,10 +17,13 @@ with warnings.catch_warnings():
     import nova.privsep.fs
     import nova.privsep.path
     import nova.virt.libvirt.driver
+    from cinderclient import exceptions as cinder_errors
+    from nova import exception, objects
     from nova.virt.libvirt.volume import mount
+    from nova.volume import cinder as client
     from oslo_utils import fileutils
 
-from lustack.brick.errors import NoAnswerError
+from lustack.brick.errors import CommandError, NoAnswerError
 from lustack.nova.volume import LibvirtLustreVolumeDriver
 
 
@@ -52,16 +56,24 @@ class Host:
 
 
 class Runner:
-    """Runs nothing; says what it was asked to run, and fails on demand."""
+    """Runs nothing; says what it was asked to run, and fails on demand.
+
+    Attributes:
+        hung: paths that are not told about in time.
+        trouble: path -> what the kernel says about it.
+    """
 
     def __init__(self):
         self.commands = []
-        self.is_hung = False
+        self.hung = set()
+        self.trouble = {}
 
     def run(self, command, *, key, limit_s, as_root=False):
         self.commands.append((list(command), key, limit_s))
-        if self.is_hung:
+        if command[-1] in self.hung:
             raise NoAnswerError(" ".join(command), limit_s)
+        if command[-1] in self.trouble:
+            raise CommandError(" ".join(command), 1, f"stat: cannot statx: {self.trouble[command[-1]]}")
         return "lustre\n"
 
 
@@ -92,6 +104,63 @@ class Node:
         """What a new nova-compute does: it forgets, and looks at the disks of the guests."""
         mount.get_manager()._reset_state()
         mount.get_manager().host_up(self.host)
+
+
+class Cinder:
+    """What Nova and Cinder have in their databases; the code of Nova that asks for it runs unchanged.
+
+    Attributes:
+        asked: contexts of the questions.
+        trouble: what each question ends with.
+    """
+
+    def __init__(self):
+        self._attachments = {}
+        self.asked = []
+        self.trouble = None
+
+    def attach(self, volume, instance, data, kind="lustre"):
+        """An attachment that both know of."""
+        self._attachments[str(uuid.uuid5(uuid.NAMESPACE_OID, volume))] = (volume, instance.uuid, kind, data)
+
+    def find_mapping(self, asking, volume, instance_uuid):
+        for number, known in self._attachments.items():
+            if known[:2] == (volume, instance_uuid):
+                return objects.BlockDeviceMapping(attachment_id=number)
+        raise exception.VolumeBDMNotFound(volume_id=volume)
+
+    def connect(self, asking, microversion=None, skip_version_check=False):
+        self.asked.append(asking)
+        if self.trouble:
+            raise self.trouble
+        return self
+
+    @property
+    def attachments(self):
+        return self
+
+    def show(self, number):
+        if number not in self._attachments:
+            raise cinder_errors.NotFound(404)
+        _, instance, kind, data = self._attachments[number]
+        return Answer({"id": number, "instance": instance, "connection_info": {**data, "driver_volume_type": kind}})
+
+
+@dataclass
+class Answer:
+    content: dict
+
+    def to_dict(self):
+        return self.content
+
+
+@pytest.fixture
+def cinder(monkeypatch):
+    made = Cinder()
+    objects.register_all()
+    monkeypatch.setattr(client, "cinderclient", made.connect)
+    monkeypatch.setattr(objects.BlockDeviceMapping, "get_by_volume_and_instance", made.find_mapping)
+    return made
 
 
 @pytest.fixture

@@ -158,9 +158,14 @@ def test_a_share_that_cannot_be_mounted_is_said_and_can_be_tried_again(node, mon
     assert node.mounted
 
 
-def test_a_share_that_is_not_mounted_is_not_asked(node):
+def ask_for_file(point, name=f"volume-{VOLUME}"):
+    return ["env", "LC_ALL=C", "stat", "--format=%F", f"{point}/{name}"], point, 10
+
+
+def test_of_a_share_that_was_not_mounted_only_the_file_is_asked_for(node):
     node.driver.connect_volume(connection(), ONE)
-    assert node.runner.commands == []
+    (point,) = node.mounted
+    assert node.runner.commands == [ask_for_file(point)]
 
 
 @pytest.fixture
@@ -179,17 +184,141 @@ def show(kernel, node):
 def test_a_mounted_share_is_asked_with_a_time_limit(node, kernel):
     node.driver.connect_volume(connection(), ONE)
     show(kernel, node)
+    node.runner.commands.clear()
     node.driver.connect_volume(connection(), TWO)
     (point,) = node.mounted
-    assert node.runner.commands == [(["stat", "--file-system", "--format=%T", point], point, 10)]
+    assert node.runner.commands == [(["stat", "--file-system", "--format=%T", point], point, 10), ask_for_file(point)]
 
 
 def test_a_share_that_does_not_answer_is_an_error_and_no_hang(node, kernel):
     node.driver.connect_volume(connection(), ONE)
     show(kernel, node)
-    node.runner.is_hung = True
+    node.runner.hung.update(node.mounted)
     with pytest.raises(exception.StaleVolumeMount, match="is mounted and cannot be used: no answer within 10 s"):
         node.driver.connect_volume(connection(), TWO)
+
+
+def test_a_share_whose_state_is_an_error_is_not_used(node, kernel):
+    node.driver.connect_volume(connection(), ONE)
+    show(kernel, node)
+    (point,) = node.mounted
+    node.runner.trouble[point] = "Cannot send after transport endpoint shutdown"
+    with pytest.raises(exception.StaleVolumeMount, match="endpoint shutdown"):
+        node.driver.connect_volume(connection(), TWO)
+
+
+def test_a_share_that_answers_no_longer_when_the_file_is_asked_for_is_not_counted(node):
+    node.runner.hung.add(node.driver._get_device_path(connection()))
+    with pytest.raises(exception.StaleVolumeMount, match="no answer within 10 s"):
+        node.driver.connect_volume(connection(), ONE)
+    assert not node.mounted
+
+
+def test_a_file_that_nova_may_not_look_at_is_left_to_qemu(node):
+    node.runner.trouble[node.driver._get_device_path(connection())] = "Permission denied"
+    node.driver.connect_volume(connection(), ONE)
+    assert node.mounted
+
+
+HERE = connection()
+THERE = connection(name=f"volume-{COPY}", export="mds@tcp:/lustre/fast", format="qcow2")
+
+
+@pytest.fixture
+def moved(node, cinder):
+    """The file of HERE has gone: its guest uses that of THERE, as Cinder knows."""
+    node.runner.trouble[node.driver._get_device_path(HERE)] = "No such file or directory"
+    cinder.attach(VOLUME, ONE, THERE["data"])
+    return node
+
+
+def point_of(node, wanted):
+    return node.driver._get_mount_path(wanted)
+
+
+def test_a_volume_whose_file_has_moved_is_attached_from_where_cinder_says_and_nova_learns_that(moved):
+    wanted = connection() | {"multiattach": True}
+    moved.driver.connect_volume(wanted, ONE)
+    point = point_of(moved, THERE)
+    assert wanted["data"] == {**THERE["data"], "device_path": f"{point}/volume-{COPY}"}
+    assert (wanted["serial"], wanted["multiattach"]) == (VOLUME, True)
+    assert list(moved.mounted) == [point]
+    assert moved.driver.disconnect_volume(wanted, ONE) is False
+    assert not moved.mounted
+
+
+def test_the_share_of_before_stays_mounted_for_other_volumes(moved):
+    other = connection(name="volume-other") | {"serial": "other"}
+    moved.driver.connect_volume(other, ONE)
+    moved.driver.connect_volume(connection(), ONE)
+    assert set(moved.mounted) == {point_of(moved, HERE), point_of(moved, THERE)}
+
+
+def test_a_volume_that_cinder_knows_nowhere_else_is_refused_with_the_file_and_the_remedy(moved, cinder):
+    cinder.attach(VOLUME, ONE, HERE["data"])
+    remedy = rf"volume-{VOLUME} is not there; Cinder says that it is there.*nova-manage volume_attachment refresh"
+    with pytest.raises(exception.InvalidVolume, match=remedy):
+        moved.driver.connect_volume(connection(), ONE)
+    assert not moved.mounted
+
+
+def test_a_volume_that_is_not_where_cinder_says_either_is_refused(moved):
+    moved.runner.trouble[moved.driver._get_device_path(THERE)] = "No such file or directory"
+    with pytest.raises(exception.InvalidVolume, match=f"is not there; nor is .*/volume-{COPY}, where Cinder says"):
+        moved.driver.connect_volume(connection(), ONE)
+    assert not moved.mounted
+
+
+def test_a_volume_of_which_cinder_cannot_be_asked_is_refused_with_the_reason(moved):
+    with pytest.raises(exception.InvalidVolume, match="is not there; Cinder cannot be asked where it is: No volume"):
+        moved.driver.connect_volume(connection(), TWO)
+    assert not moved.mounted
+
+
+@pytest.fixture
+def started_again(moved):
+    """Nova's service died when it had moved the guest: it knows the guest's file, and the old place of the volume."""
+    moved.driver.connect_volume(connection(), ONE)
+    moved.run_guest(ONE, f"volume-{COPY}")
+    moved.start_again()
+    return moved
+
+
+@pytest.mark.expects_log("we don't think it's in use")
+def test_a_disk_that_was_moved_by_a_service_that_died_is_detached_from_where_it_is(started_again):
+    assert started_again.driver.disconnect_volume(connection(), ONE) is False
+    assert not started_again.mounted
+
+
+@pytest.mark.expects_log("we don't think it's in use")
+def test_a_hard_reboot_after_such_a_death_leaves_no_mount(started_again):
+    wanted = connection()
+    started_again.driver.disconnect_volume(wanted, ONE)
+    started_again.driver.connect_volume(wanted, ONE)
+    assert list(started_again.mounted) == [point_of(started_again, THERE)]
+    started_again.driver.disconnect_volume(wanted, ONE)
+    assert not started_again.mounted
+
+
+@pytest.mark.expects_log("we don't think it's in use")
+@pytest.mark.expects_log("A mount of the volume may be left if it has moved: Cinder cannot be asked")
+def test_a_disk_is_detached_when_cinder_cannot_be_asked_too(started_again, cinder):
+    cinder.trouble = exception.CinderConnectionFailed(reason="refused")
+    assert started_again.driver.disconnect_volume(connection(), ONE) is False
+    assert list(started_again.mounted) == [point_of(started_again, THERE)]
+
+
+@pytest.mark.expects_log("we don't think it's in use")
+def test_a_disk_that_is_not_counted_is_detached_once_when_cinder_knows_nowhere_else(started_again, cinder):
+    cinder.attach(VOLUME, ONE, HERE["data"])
+    assert started_again.driver.disconnect_volume(connection(), ONE) is False
+    assert list(started_again.mounted) == [point_of(started_again, THERE)]
+
+
+@pytest.mark.expects_log("we don't think it's in use")
+def test_cinder_is_not_asked_for_volumes_of_a_server_that_has_none_here(moved, cinder):
+    moved.driver.disconnect_volume(connection(), ONE)
+    assert cinder.asked == []
 
 
 def test_libvirt_grows_the_file_when_a_volume_in_use_is_extended(node):
