@@ -23,6 +23,8 @@ from lustack.cinder.images import Image, Images, Layer
 from lustack.cinder.record import is_own_file
 
 _FORMATS: Final = frozenset({"format", "base_format"})
+MANAGED: Final = "managed"
+"""What is recorded with a volume before a file that was there becomes its own: its id."""
 
 
 class ChainMixin:
@@ -99,7 +101,7 @@ class ChainMixin:
             volume: whose.
             is_new: its file was just made. What is recorded already is another volume's: Cinder copies it to what a
                 migration makes. Source: cinder 29.0.0, volume/manager.py, _migrate_volume_generic.
-            formats: by their names.
+            formats: by their names; or what else is recorded with it.
         """
         with volume.obj_as_admin():
             known = self._read_metadata(volume)

@@ -4,7 +4,8 @@
 Rule 1: only here is a format found out by looking, since nobody recorded it; Cinder's inspector looks, and what it
     thinks unsafe is refused. It is recorded at once.
 Rule 2: what Cinder is told of a name is durable before.
-Rule 3: no file of a volume that Cinder has is taken from it. Cinder's own check of that expects a bare name.
+Rule 3: a file stays when it did not become a volume in the end (see `removing`).
+Rule 4: no file of a volume that Cinder has is taken from it. Cinder's own check of that expects a bare name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from lustack.cinder.chains import ChainMixin
+from lustack.cinder.chains import MANAGED, ChainMixin
 from lustack.cinder.errors import UnknownShareError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.shares import ConfiguredShare
@@ -93,7 +94,7 @@ class ManagingMixin(ChainMixin):
                 existing_ref=reference, reason="multi-attach needs a raw file"
             )
         self._set_rw_permissions(path)
-        self._set_formats(volume, is_new=True, format=image_format)
+        self._set_formats(volume, is_new=True, format=image_format, **{MANAGED: volume.id})
         # Last, since from now on it is a volume.
         self._move(path, os.path.join(os.path.dirname(path), volume.name))
         return {"provider_location": address}

@@ -14,7 +14,7 @@ from typing import Any, Final
 from cinder.objects import volume as volume_objects
 from oslo_log import log as logging
 
-from lustack.cinder.chains import ChainMixin
+from lustack.cinder.chains import MANAGED, ChainMixin
 from lustack.cinder.errors import UnknownShareError
 from lustack.cinder.record import SUFFIX
 
@@ -34,7 +34,7 @@ class RemovalMixin(ChainMixin):
 
     def _remove(self, volume: Any) -> None:
         """Remove all files of a volume, recorded or not."""
-        if volume.status == _NEVER_MANAGED:
+        if volume.status == _NEVER_MANAGED or self._is_being_managed(volume):
             LOG.warning("Volume %s was to be made of a file that was there: it stays", volume.id)
             return
         taken = self._find_taken(volume)
@@ -48,6 +48,20 @@ class RemovalMixin(ChainMixin):
             # The record goes last: as long as it is there, it says what was what.
             ordered = sorted(names, key=lambda name: name.endswith(SUFFIX))
             self._images.remove([os.path.join(directory, name) for name in ordered])
+
+    def _is_being_managed(self, volume: Any) -> bool:
+        """Whether a volume was to be made of a file that was there, and never was available; its status may be any now.
+
+        Cinder shows it as `creating`, so an administrator takes it for one that may be deleted with its file. When it
+        becomes available, it is launched. Source: cinder 29.0.0, flows/manager/create_volume.py,
+        CreateVolumeOnFinishTask; api/v3/views/volumes.py, _get_volume_status.
+        """
+        if volume.launched_at is not None:
+            return False
+        with volume.obj_as_admin():
+            # Of another volume it names the one that it is a copy of.
+            known = self._read_metadata(volume).get(MANAGED)
+        return bool(known == volume.id)
 
     def _find_taken(self, volume: Any) -> set[str]:
         """The shares where files of this name are those of another volume.

@@ -110,6 +110,7 @@ class Volume:
     host: str = "here@lustre#scratch/volumes"
     obj_context: Any = field(default_factory=Context)
     glance_metadata: Any = None
+    launched_at: str | None = "2026-01-01T00:00:00"
     _name_id: str | None = None
     saves: int = 0
     has_loaded: bool = False

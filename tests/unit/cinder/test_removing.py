@@ -49,6 +49,32 @@ def test_a_file_that_did_not_become_a_volume_in_the_end_outlives_the_attempt(sta
     assert stage.names() == [volume.name]
 
 
+# Its status is what an administrator has given to it, since Cinder shows one that is being managed as `creating`.
+@pytest.mark.parametrize("recorded", [None, SHARE])
+@pytest.mark.expects_log("it stays")
+def test_a_file_that_was_about_to_become_a_volume_outlives_it_in_any_status(stage: Bench, recorded: str | None):
+    stage.set_up()
+    (stage.share / "disk").write_bytes(b"x" * 4096)
+    volume = Volume(status="error", launched_at=None)
+    stage.driver.manage_existing(volume, {"source-name": f"{SHARE}/disk"})
+    volume.provider_location = recorded
+    stage.driver.delete_volume(volume)
+    assert stage.names() == [volume.name]
+
+
+def test_a_file_that_became_a_volume_goes_with_it_and_so_does_a_copy_that_was_being_made(stage: Bench):
+    stage.set_up()
+    (stage.share / "disk").write_bytes(b"x" * 4096)
+    volume = Volume()
+    stage.driver.manage_existing(volume, {"source-name": f"{SHARE}/disk"})
+    copy = stage.create()
+    # A migration gives it what is recorded with the volume.
+    copy.admin_metadata, copy.launched_at = dict(volume.admin_metadata), None
+    stage.driver.delete_volume(copy)
+    stage.driver.delete_volume(volume)
+    assert stage.names() == []
+
+
 # What a migration leaves in Cinder's database when it is cut off after it saved the one volume, or the other, too.
 @pytest.mark.expects_log("they stay")
 @pytest.mark.parametrize("is_named_after_the_copy", [True, False])
