@@ -19,7 +19,7 @@ from cinder.volume import volume_utils
 
 from lustack.cinder import copier, keys
 from lustack.cinder.files import VolumeFiles
-from lustack.cinder.images import GIB, Image
+from lustack.cinder.images import GIB, Image, Layer
 from lustack.cinder.snapshots import SnapshotMixin
 from lustack.cinder.specs import VolumeSpec
 
@@ -156,7 +156,7 @@ class CopyMixin(SnapshotMixin):
                 with self._temporary(volume, "fetch") as temporary:
                     image_utils.fetch(context, image_service, image_id, temporary, None, None)
                     self._write_image(volume, files, temporary, "luks")
-            elif self._find_layers(files, files.active)[0].backing is None:
+            elif not self._list_below(files):
                 fetched = (files.path(files.active), files.find_format(files.active))
                 self._fetch(context, volume, image_service, image_id, fetched, disable_sparse=disable_sparse)
             else:
@@ -178,6 +178,16 @@ class CopyMixin(SnapshotMixin):
         with self._temporary(volume, "fetch") as temporary:
             self._fetch(context, volume, image_service, image_id, (temporary, "raw"), disable_sparse=False)
             self._write_image(volume, files, temporary, "raw")
+
+    def _list_below(self, files: VolumeFiles) -> list[Layer]:
+        """The files that are below the active one.
+
+        One that began with no snapshot is at the bottom, whatever it holds by now: when the writing of an image was cut
+        off, it may not even begin as its format does.
+        """
+        if files.recorded.find_snapshot(files.active) is None:
+            return []
+        return self._find_layers(files, files.active)[1:]
 
     @contextlib.contextmanager
     def _filling(self, volume: Any, image_id: str) -> Iterator[VolumeFiles]:
@@ -222,15 +232,15 @@ class CopyMixin(SnapshotMixin):
 
     def _write_image(self, volume: Any, files: VolumeFiles, path: str, image_format: str) -> None:
         """Write an image into the active file, encrypted if the volume is; what is below, snapshots have or share."""
-        layers = self._find_layers(files, files.active)
+        below = self._list_below(files)
         with keys.passphrase_file(volume.obj_context, volume.encryption_key_id) as key:
             source = Image(path, image_format, key if image_format == "luks" else None)
-            if layers[0].backing is None:
+            if not below:
                 self._images.copy(source, files.image(files.active, key), keys.find_cipher(volume))
                 self._images.make_durable(files.path(files.active))
                 return
-            with self._replaced(volume, files, layers[0].backing) as fresh:
-                target = Image(files.path(fresh), "qcow2", key, len(layers) - 1)
+            with self._replaced(volume, files, below[0].name) as fresh:
+                target = Image(files.path(fresh), "qcow2", key, len(below))
                 self._images.overwrite(source, target, volume.size)
                 self._images.make_durable(target.path)
 
