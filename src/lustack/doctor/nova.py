@@ -43,7 +43,13 @@ def examine(host: Host, python: str, config_files: Sequence[str], qemu_conf: str
         remedy = "install lustack where nova-compute is installed: /path/to/its/python -m pip install 'lustack'"
         return [*findings, Finding("interpreter", Verdict.BAD, str(error), remedy)]
     base = seen["mount_point_base"]
-    return [*findings, *_judge_service(seen), *host.look_at_mounts(base), _look_at_migration(base, qemu_conf)]
+    return [
+        *findings,
+        *_judge_service(seen),
+        _judge_account(seen),
+        *host.look_at_mounts(base),
+        _look_at_migration(base, qemu_conf),
+    ]
 
 
 def _judge_service(seen: dict[str, Any]) -> list[Finding]:
@@ -80,6 +86,18 @@ def _judge_service(seen: dict[str, Any]) -> list[Finding]:
             remedy="add flock: qemu locks the files that it uses",
         ),
     ]
+
+
+def _judge_account(seen: dict[str, Any]) -> Finding:
+    """Whether Nova can ask Cinder where no user waits, as when servers start with their node."""
+    return judge(
+        "account",
+        f"[cinder] auth_type is {'' if seen['has_account'] else 'not '}set",
+        is_good=seen["has_account"],
+        remedy="give Nova an account in section [cinder] as in [neutron]: without one a server whose volume was "
+        "migrated does not start by itself with its node",
+        otherwise=Verdict.WARNING,
+    )
 
 
 def _look_at_migration(base: str, qemu_conf: str) -> Finding:

@@ -30,7 +30,8 @@ def look(arguments: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         `lustack`, `nova`, `os-brick` (versions), `compute_driver`, `trouble` (why that cannot be imported, or empty),
-        `registered` (the class behind our kind of volumes, or null), `mount_point_base`, `mount_options`.
+        `registered` (the class behind our kind of volumes, or null), `mount_point_base`, `mount_options`,
+        `has_account` (whether Nova itself can ask Cinder).
     """
     conf = nova.conf.CONF
     conf(list(arguments), project="nova")
@@ -45,6 +46,7 @@ def look(arguments: Sequence[str]) -> dict[str, Any]:
         "registered": driver.VOLUME_DRIVERS.get(PROTOCOL),
         "mount_point_base": conf.libvirt.lustre_mount_point_base,
         "mount_options": conf.libvirt.lustre_mount_options,
+        "has_account": bool(conf.cinder.auth_type or conf.cinder.auth_section),
     }
 
 

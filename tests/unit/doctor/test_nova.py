@@ -19,6 +19,7 @@ SEEN = {
     "registered": "lustack.nova.volume.LibvirtLustreVolumeDriver",
     "mount_point_base": "/var/lib/nova/mnt",
     "mount_options": "flock,noatime",
+    "has_account": True,
 }
 
 
@@ -83,6 +84,7 @@ def test_novas_own_interpreter_is_asked_with_novas_configuration(examine):
         ("registration", Verdict.BAD, {"registered": "somebody.elses.Driver"}),
         ("options", Verdict.BAD, {"mount_options": "localflock"}),
         ("options", Verdict.BAD, {"mount_options": None}),
+        ("account", Verdict.WARNING, {"has_account": False}),
         ("live migration", Verdict.WARNING, {"mount_point_base": "/var/lib/nova/mnt2"}),
     ],
 )

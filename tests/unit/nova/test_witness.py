@@ -30,6 +30,14 @@ def test_it_tells_what_novas_interpreter_sees(conf):
 
 
 @pytest.mark.parametrize(
+    ("section", "has_account"), [("", False), ("auth_type = password", True), ("auth_section = service_user", True)]
+)
+def test_it_tells_whether_nova_itself_can_ask_cinder(conf, section, has_account):
+    conf.write_text(f"[cinder]\n{section}\n")
+    assert witness.look(["--config-file", str(conf)])["has_account"] is has_account
+
+
+@pytest.mark.parametrize(
     ("compute_driver", "trouble"),
     [
         ("libvirt.LibvirtDriver", ""),
