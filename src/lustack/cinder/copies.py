@@ -244,6 +244,22 @@ class CopyMixin(SnapshotMixin):
                 self._images.overwrite(source, target, volume.size)
                 self._images.make_durable(target.path)
 
+    def _erase(self, volume: Any) -> None:
+        """Prepare a volume for Cinder, which copies only what is not zero into it; the rest would stay what it was.
+
+        A raw file Cinder makes anew, what it sees of another one it cannot.
+
+        Raises:
+            InvalidVolume: it is encrypted, and Cinder has no way to what a guest sees of it.
+        """
+        if volume.encryption_key_id is not None:
+            raise exception.InvalidVolume(f"volume {volume.id} is encrypted: a snapshot cannot be copied into it")
+        self._ensure_share_mounted(volume.provider_location)
+        files = self._files(volume)
+        image = files.image(files.active)
+        if image.image_format != "raw":
+            self._images.erase(image, volume.size)
+
     @staticmethod
     def _temporary(volume: Any, what: str) -> Any:
         """A temporary file, named so that the service removes it at its next start if it is killed.

@@ -235,6 +235,20 @@ class LustreDriver(
         found: dict[str, str] = super().create_cloned_volume(volume, src_vref)
         return found
 
+    def _create_temp_volume_from_snapshot(self, context: Any, volume: Any, *words: Any, **options: Any) -> Any:
+        """Make a volume of a snapshot: to back it up, or to copy it into a volume that gets another image.
+
+        Source: cinder 29.0.0, volume/manager.py, _revert_to_snapshot_generic.
+        """
+        if volume.status == "downloading":
+            self._begin_anew(volume)
+        return super()._create_temp_volume_from_snapshot(context, volume, *words, **options)
+
+    @translated
+    @coordination.synchronized(_LOCK)
+    def _begin_anew(self, volume: Any) -> None:
+        self._erase(volume)
+
     @translated
     @coordination.synchronized(_LOCK)
     def copy_image_to_volume(

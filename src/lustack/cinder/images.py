@@ -174,12 +174,18 @@ class Images:
             target: a qcow2 file on top of others, which stay what they are; with the same key, if both have one.
             size_gib: how much a guest sees of it.
         """
-        nothing = f"driver=null-co,size={size_gib * GIB},read-zeroes=on"
+        self.erase(target, size_gib)
         secret = _render_secret(_KEY_ID, target.key) if target.key else ()
         into = ("--target-image-opts", _render_node(target))
-        self._run("qemu-img", "convert", "-q", "-n", *secret, "--image-opts", nothing, *into)
         words = _render_source(source)
         self._run("qemu-img", "convert", "-q", "-n", *_COPY, *(() if source.key else secret), *words, *into)
+
+    def erase(self, image: Image, size_gib: int) -> None:
+        """Have a file that is there read as zeros, up to a size; files below it stay what they are."""
+        nothing = f"driver=null-co,size={size_gib * GIB},read-zeroes=on"
+        secret = _render_secret(_KEY_ID, image.key) if image.key else ()
+        into = ("--target-image-opts", _render_node(image))
+        self._run("qemu-img", "convert", "-q", "-n", *secret, "--image-opts", nothing, *into)
 
     def _make(self, *command: str) -> None:
         """Run a command that makes an image; again when LUKS could not find out how fast this machine is."""

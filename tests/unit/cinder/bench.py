@@ -139,6 +139,11 @@ class Volume:
     def obj_as_admin(self) -> Iterator[None]:
         yield
 
+    def update(self, fields: dict[str, Any]) -> None:
+        """What a driver wants to have recorded."""
+        for name, value in fields.items():
+            setattr(self, name, value)
+
     def save(self) -> None:
         self.saves += 1
         self.recorded = dict(self.admin_metadata)

@@ -356,6 +356,59 @@ def test_an_image_of_an_encrypted_volume_stays_encrypted_and_comes_back(locked: 
     assert list((locked.root / "conversion").iterdir()) == []
 
 
+def begin_to_copy(stage: Bench, volume: Volume, snapshot: Snapshot) -> Volume:
+    """What Cinder does with the driver before it copies what is not zero of a snapshot into a volume."""
+    stage.driver._create_temp_volume = lambda *words, **options: Volume(1, obj_context=options)
+    volume.status = "downloading"
+    return stage.driver._create_temp_volume_from_snapshot(Context(), volume, snapshot, status="in-use")
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_volume_that_gets_what_a_snapshot_saw_keeps_nothing_of_what_it_held(stage: Bench, kind: str, is_own: bool):
+    volume, own = made(stage, kind)
+    stage.write(volume, 3, 700)
+    snapshot = own if is_own else made(stage, "raw")[1]
+    temporary = begin_to_copy(stage, volume, snapshot)
+    assert stage.reads(temporary, 1, 0)
+    assert stage.reads_all(volume, (0, 0), (0, 700))
+    copy = Volume(1)
+    stage.driver.create_volume_from_snapshot(copy, own)
+    assert stage.reads(copy, 1, 0)
+
+
+def test_an_encrypted_volume_does_not_get_what_a_snapshot_saw_and_stays_what_it_was(locked: Bench):
+    volume = locked.create(encryption_key_id="k")
+    guest(locked, volume, "write -P 65 1M 64k")
+    with pytest.raises(exception.InvalidVolume, match="encrypted"):
+        begin_to_copy(locked, volume, Snapshot(volume))
+    assert "verification failed" not in guest(locked, volume, "read -P 65 1M 64k")
+
+
+def test_a_snapshot_of_a_volume_without_others_is_copied_into_one_that_is_qcow2(stage: Bench):
+    _, snapshot = made(stage, "raw")
+    volume = stage.create(specs={"lustre:format": "qcow2"})
+    stage.write(volume, 3, 0)
+    begin_to_copy(stage, volume, snapshot)
+    assert stage.reads(volume, 0, 0)
+
+
+def test_a_raw_file_is_left_to_cinder_which_makes_it_anew(stage: Bench):
+    _, snapshot = made(stage, "raw")
+    volume = stage.create()
+    stage.write(volume, 3, 0)
+    stage.commands.clear()
+    begin_to_copy(stage, volume, snapshot)
+    assert not any("driver=null-co" in word for command in stage.commands for word in command)
+
+
+def test_a_backup_of_a_snapshot_changes_nothing(stage: Bench):
+    volume, snapshot = made(stage, "raw")
+    stage.driver._create_temp_volume = lambda *words, **options: Volume(1)
+    stage.driver._create_temp_volume_from_snapshot(Context(), volume, snapshot, status="backing-up")
+    assert stage.reads(volume, 2, 0)
+
+
 def test_an_image_that_is_not_encrypted_becomes_a_volume_that_is(locked: Bench):
     (locked.root / "image").write_bytes(b"B" * 65536)
     images = Glance(locked.root / "image", "raw")
