@@ -33,7 +33,7 @@ def test_the_place_is_the_one_of_the_attachment_that_nova_knows(cinder):
 
 def test_cinder_is_asked_for_the_user_who_waits(cinder):
     cinder.attach(VOLUME, ONE, PLACE)
-    user = context.RequestContext("user", "project", auth_token="token")
+    user = context.RequestContext("user", "project", is_admin=False, auth_token="token")
     moved.ask(RECORDED, ONE)
     assert cinder.asked == [user]
 
