@@ -4,7 +4,8 @@
     connect:     a mounted share that does not answer -> StaleVolumeMount
                  mount, counted under the volume's own name -> path of the active file
                  no such file: Cinder is asked where it is by now, and that is written down for Nova
-    disconnect:  what a restart has counted under names of files is taken back too; the last one unmounts
+    disconnect:  a share that does not answer -> StaleVolumeMount
+                 what a restart has counted under names of files is taken back too; the last one unmounts
                  not counted where Nova says: likewise
 
 Rule 1: nothing here asks a mounted file system in the service's own thread; a child with a time limit does.
@@ -110,7 +111,12 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
 
         Returns:
             Whether the share is still in use.
+
+        Raises:
+            StaleVolumeMount: the share does not answer: it stays counted, to be asked for again. Nova would look at its
+                mount point in the service's own thread, with a lock that all volumes on the share need.
         """
+        self._check_answer(self._get_mount_path(connection_info))
         is_elsewhere = self._is_elsewhere(connection_info, instance)
         is_in_use = self._release(connection_info, instance)
         if is_elsewhere:

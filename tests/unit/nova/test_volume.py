@@ -321,6 +321,17 @@ def test_cinder_is_not_asked_for_volumes_of_a_server_that_has_none_here(moved, c
     assert cinder.asked == []
 
 
+def test_a_share_that_does_not_answer_stays_counted_until_it_does(node, kernel):
+    node.driver.connect_volume(connection(), ONE)
+    show(kernel, node)
+    node.runner.hung = set(node.mounted)
+    with pytest.raises(exception.StaleVolumeMount, match="no answer within 10 s"):
+        node.driver.disconnect_volume(connection(), ONE)
+    node.runner.hung.clear()
+    assert node.driver.disconnect_volume(connection(), ONE) is False
+    assert not node.mounted
+
+
 def test_libvirt_grows_the_file_when_a_volume_in_use_is_extended(node):
     assert node.driver.extend_volume(connection(), ONE, 2**31) == 2**31
 
