@@ -90,7 +90,7 @@ def choose_formats(mine: Formats, others: Formats, here: Place, there: Place) ->
         One of the two; None: both are possible, or none is.
     """
     # Where the other has no file, it is not yet made, and nothing was swapped.
-    if mine == others or not there.exists:
+    if _say(mine) == _say(others) or not there.exists:
         return mine
     is_right = _fits(mine, here) and _fits(others, there)
     is_wrong = _fits(others, here) and _fits(mine, there)
@@ -102,6 +102,10 @@ def choose_formats(mine: Formats, others: Formats, here: Place, there: Place) ->
 def find_bottom(formats: Formats) -> str | None:
     """The format of the bottom of a chain; None: nobody recorded it."""
     return formats.get("base_format", formats.get("format"))
+
+
+def _say(formats: Formats) -> tuple[str | None, str | None]:
+    return formats.get("format"), find_bottom(formats)
 
 
 def _fits(formats: Formats, place: Place) -> bool:

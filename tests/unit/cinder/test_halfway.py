@@ -8,6 +8,7 @@ from lustack.cinder.halfway import Place, Row, choose_formats, find_bottom, is_s
 HERE, THERE, OTHER_HOST = "here@lustre#fs/a", "here@lustre#fs/b", "there@lustre#fs/a"
 RAW, QCOW2 = {"format": "raw"}, {"format": "qcow2"}
 LINKED = {"format": "qcow2", "base_format": "raw"}
+PULLED = {"format": "qcow2", "base_format": "qcow2"}
 EMPTY = Place(exists=False)
 PLAIN = Place(exists=True)
 FORGED = Place(exists=True, may_be_qcow2=True)
@@ -49,6 +50,7 @@ def test_the_location_of_a_volume_says_whether_it_is_the_copy(volume, copy, expe
         (LINKED, RAW, PLAIN, CHAIN, RAW),
         (LINKED, QCOW2, FORGED, CHAIN, QCOW2),
         ({}, RAW, PLAIN, PLAIN, None),
+        (PULLED, QCOW2, FORGED, FORGED, PULLED),  # both say the same
     ],
 )
 def test_which_of_two_formats_is_whose_follows_from_what_cannot_be(mine, others, here, there, expected):
