@@ -4,12 +4,13 @@
 Rule 1: what is right is decided in `halfway`; no file is changed, and a volume is given no other bytes than those that
     its location names.
 Rule 2: only what an administrator has put into `error` is touched, so no service is working on it.
-Rule 3: cut off itself, it can be asked again: the status of the volume goes last, and that of the copy after it.
+Rule 3: where a guest has gone on with the copy, what was the volume loses its name (`retiring`), and Nova finds the
+    copy by the attachment that it knows (`attachments`): a server that starts again sees no old bytes.
+Rule 4: cut off itself, it can be asked again: files are renamed first, and the database is written in one transaction.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +18,21 @@ from typing import Any, Final
 
 from cinder import context, exception, objects
 from cinder.common import config
+from cinder.db import api as db
 from oslo_concurrency import processutils
 
 from lustack.brick.client import LustreClient
-from lustack.cinder import halfway, witness
+from lustack.cinder import attachments, halfway, retiring, witness
+from lustack.cinder.files import VolumeFiles
 from lustack.cinder.halfway import Formats, Place, Row
-from lustack.cinder.images import Image, Images
-from lustack.cinder.record import SUFFIX, parse
+from lustack.cinder.images import Images
+from lustack.cinder.looking import find_active, look_at_files, read_record
 from lustack.errors import LustackError
 from lustack.lustre.mounts import parse_share
 
 _UNDER_WAY: Final = frozenset({"starting", "migrating", "completing"})
 # What says where a volume is served; Cinder swaps it in one step.
 _SERVED: Final = ("host", "cluster_name", "availability_zone", "service_uuid")
-_MAGIC: Final = b"QFI\xfb"  # Source: QEMU, docs/interop/qcow2.txt
 
 
 @dataclass(eq=False, repr=False)
@@ -99,10 +101,10 @@ def heal(volume_id: str, shares: Sequence[ServedShare], image_format: str | None
         image_format: of the volume's file; None: it follows from what is recorded.
 
     Returns:
-        What is left to do, as commands.
+        What is left to do, in sentences.
 
     Raises:
-        NotHealedError: it is refused, and nothing was changed; says why.
+        NotHealedError: it is refused, and nothing was recorded; says why.
     """
     asking = context.get_admin_context()
     try:
@@ -111,17 +113,21 @@ def heal(volume_id: str, shares: Sequence[ServedShare], image_format: str | None
         raise NotHealedError(volume_id, "there is no such volume; `cinder list --all-tenants` has them all") from error
     copies = objects.VolumeList.get_all(asking, filters={"migration_status": f"target:{volume_id}"})
     _refuse(volume, copies)
-    for copy in copies:
-        Healing(volume, copy, shares, image_format).run()
-    is_used = any(each.volume_attachment for each in (volume, *copies))
+    healing = [Healing(volume, copy, shares, image_format) for copy in copies]
+    left: list[str] = _record(asking, volume, [(each, each.prepare()) for each in healing])
+    return left
+
+
+@db.main_context_manager.writer
+def _record(asking: Any, volume: Any, decided: Sequence[tuple[Healing, Plan]]) -> list[str]:
+    """Write what is true into Cinder's database, in one transaction; returns what is left to do."""
+    is_used = any(each.volume_attachment for each in (volume, *(healing.copy for healing, _ in decided)))
+    left = [sentence for healing, plan in decided for sentence in healing.record(asking, plan)]
     used = {"status": "in-use", "attach_status": "attached"}
     unused = {"status": "available", "attach_status": "detached"}
     volume.update({**(used if is_used else unused), "migration_status": None})
     volume.save()
-    for copy in copies:
-        copy.update({"status": "error", "attach_status": "detached", "migration_status": None})
-        copy.save()
-    return [f"cinder delete {copy.id}" for copy in copies]
+    return left
 
 
 def _refuse(volume: Any, copies: Sequence[Any]) -> None:
@@ -139,6 +145,25 @@ def _refuse(volume: Any, copies: Sequence[Any]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is true of a volume and its copy.
+
+    Attributes:
+        changes: of the volume's row.
+        changes_of_copy: of the copy's row.
+        formats: of the volume's files.
+        formats_of_copy: of the copy's files.
+        is_over: the volume is what the copy was.
+    """
+
+    changes: Mapping[str, Any]
+    changes_of_copy: Mapping[str, Any]
+    formats: Formats
+    formats_of_copy: Formats
+    is_over: bool
+
+
 class Healing:
     """One volume, and the copy that it was to become."""
 
@@ -148,37 +173,94 @@ class Healing:
         self._shares = shares
         self._image_format = image_format
 
-    def run(self) -> None:
-        """Make the two rows say what is true; their statuses stay.
+    def prepare(self) -> Plan:
+        """Find out what is true, and rename what was the volume if Nova may have recorded its name.
 
         Raises:
-            NotHealedError: that cannot be found out, and nothing was changed.
+            NotHealedError: that cannot be found out, or not done; no row was changed.
         """
         mine, other = _describe(self.volume), _describe(self.copy)
         is_swapped = halfway.is_swapped(mine, other)
         is_over = is_swapped or self._is_over_for_nova(mine, other)
         changes = self._finish(mine, other, is_swapped=is_swapped) if is_over else self._go_back(mine, other)
         formats = self._choose_formats(mine.formats, other.formats, *changes)
-        self.volume.update(changes[0])
-        _set_formats(self.volume, formats)
-        self.volume.save()
-        self.copy.update(changes[1])
-        self.copy.save()
-        self._join_attachments(is_over=is_over)
+        others = mine.formats if formats is other.formats else other.formats
+        if is_over and self._is_used:
+            self._retire(*changes, halfway.find_bottom(others))
+            changes[1]["_name_id"] = self._retired
+        return Plan(*changes, formats, others, is_over)
 
-    def _join_attachments(self, *, is_over: bool) -> None:
+    def record(self, asking: Any, plan: Plan) -> list[str]:
+        """Make the rows of the copy and of the attachments say what is true, and that of the volume but for its status.
+
+        Args:
+            asking: the context of the transaction.
+            plan: what is true.
+
+        Returns:
+            What is left to do, in sentences.
+        """
+        self.volume.update(plan.changes)
+        _set_formats(self.volume, plan.formats)
+        self.copy.update({**plan.changes_of_copy, "status": "error", "attach_status": "detached"})
+        self.copy.migration_status = None
+        _set_formats(self.copy, plan.formats_of_copy)
+        self.copy.save()
+        left = self._join_attachments(asking, has_switched=plan.is_over)
+        return [*left, f"its copy is to be deleted: cinder delete {self.copy.id}"]
+
+    @property
+    def _is_used(self) -> bool:
+        return bool(self.volume.volume_attachment or self.copy.volume_attachment)
+
+    @property
+    def _retired(self) -> str:
+        return retiring.name_id_of(self.copy.id)
+
+    def _retire(
+        self, changes: Mapping[str, Any], changes_of_copy: Mapping[str, Any], bottom_format: str | None
+    ) -> None:
+        """Give what was the volume a name that only the copy's row knows, or is about to.
+
+        Raises:
+            NotHealedError: a guest has it open, or it cannot be renamed.
+        """
+        share, name_id = self._find_place(self.copy, changes_of_copy)
+        path = _path_of(*self._find_place(self.volume, changes))
+        if _path_of(share, name_id) == path:
+            raise NotHealedError(self.volume.id, f"its copy has the same file, {path}: who has changed the database?")
+        if self._is_written_to(share, name_id) or self._is_written_to(share, self._retired):
+            why = (
+                f"a guest was started again on {_path_of(share, name_id)}, which it had left for {path}, and each "
+                "holds what the other does not: to go on with the latter, stop the server and ask again"
+            )
+            raise NotHealedError(self.volume.id, why)
+        name, new_name = (config.CONF.volume_name_template % each for each in (name_id, self._retired))
+        files = VolumeFiles(share.point, name, read_record(share.point, name), bottom_format or "raw")
+        try:
+            retiring.rename(files, new_name, processutils.execute)
+        except OSError as error:
+            why = f"what it was cannot be renamed, which root or Cinder's user may do: {error}"
+            raise NotHealedError(self.volume.id, why) from error
+
+    def _join_attachments(self, asking: Any, *, has_switched: bool) -> list[str]:
         """Leave the volume the attachment that Nova knows, which tells it where the disk is."""
-        known = {each.instance_uuid: each for each in self.volume.volume_attachment}
+        known = {each.instance_uuid: each.id for each in self.volume.volume_attachment}
+        left = []
         for attachment in self.copy.volume_attachment:
-            kept = known.get(attachment.instance_uuid)
-            if kept is None:
-                attachment.volume_id = self.volume.id
-                attachment.save()
+            server = attachment.instance_uuid
+            kept = known.get(server) or attachments.find_last_deleted(asking, self.volume.id, server)
+            if kept is not None:
+                attachments.keep(asking, kept, attachment.id, self.volume.id, has_switched=has_switched)
                 continue
-            if is_over:
-                kept.connection_info = attachment.connection_info
-                kept.save()
-            attachment.destroy()
+            attachment.volume_id = self.volume.id
+            attachment.save()
+            left.append(
+                f"the attachment that Nova knows is not in Cinder's database any more: detach the volume of server "
+                f"{server} and attach it again: openstack server remove volume, cinder attachment-delete "
+                f"{attachment.id}, openstack server add volume"
+            )
+        return left
 
     def _is_over_for_nova(self, mine: Row, other: Row) -> bool:
         """Whether a guest uses the copy by now.
@@ -186,29 +268,30 @@ class Healing:
         Raises:
             NotHealedError: nobody knows.
         """
-        if not self.volume.volume_attachment and not self.copy.volume_attachment:
+        if not self._is_used:
             return False
-        if self.volume.migration_status == "completing":
+        share = self._find_share(_find_backend(mine.host), mine.pool)
+        if self._look(share, self._retired).exists:
             return True
-        uses_mine = self._is_written_to(mine, mine.pool)
-        uses_other = self._is_written_to(other, other.host_pool)
+        uses_mine = self._is_written_to(share, mine.name_id)
+        uses_other = self._is_written_to(self._find_share(_find_backend(other.host), other.host_pool), other.name_id)
         if uses_mine and uses_other:
             why = "Nova is copying it still, or died doing so: virsh blockjob SERVER DISK --abort, on the server's node"
             raise NotHealedError(self.volume.id, why)
-        if uses_mine == uses_other:
+        # Cinder completes what Nova has done; a guest that was started again since on the file of before is there.
+        if uses_other or (self.volume.migration_status == "completing" and not uses_mine):
+            return True
+        if not uses_mine:
             why = "its server does not run, so that nobody knows which of the two files is the newer: detach it first"
             raise NotHealedError(self.volume.id, why)
-        return uses_other
+        return False
 
-    def _is_written_to(self, row: Row, pool: str) -> bool:
+    def _is_written_to(self, share: ServedShare, name_id: str) -> bool:
         """Whether a guest writes to the files that have the name of a volume."""
-        share = self._find_share(_find_backend(row.host), pool)
-        if not self._look(share, row.name_id).exists:
-            return False
-        active = _find_active(share.point, config.CONF.volume_name_template % row.name_id)
+        self._look(share, name_id)  # refuses what is not mounted, or not ours to read
+        active = os.path.join(share.point, find_active(share.point, config.CONF.volume_name_template % name_id))
         try:
-            image = Image(os.path.join(share.point, active), row.formats.get("format", "raw"))
-            return Images(processutils.execute).is_written_to(image)
+            return os.path.exists(active) and Images(processutils.execute).is_locked(active)
         except processutils.ProcessExecutionError as error:
             raise NotHealedError(self.volume.id, f"{active} cannot be opened: {error.stderr}") from error
 
@@ -245,25 +328,27 @@ class Healing:
     def _choose_formats(
         self, mine: Formats, others: Formats, changes: Mapping[str, Any], changes_of_copy: Mapping[str, Any]
     ) -> Formats:
-        places, paths = [], []
-        for row, changed in ((self.volume, changes), (self.copy, changes_of_copy)):
-            location = changed.get("provider_location", row.provider_location)
-            host = changed.get("host", row.host)
-            share = self._find_share(_find_backend(host), parse_share(location).identity)
-            name_id = changed.get("_name_id", row["_name_id"]) or row.id
-            places.append(self._look(share, name_id))
-            paths.append(_path_of(share, name_id))
-        if not places[0].exists:
-            why = f"its file is to be {paths[0]}, and is not there: move it there, or restore it, and ask again"
+        where, where_copy = self._find_place(self.volume, changes), self._find_place(self.copy, changes_of_copy)
+        # What was the volume has its other name, where this was cut off.
+        here, there = self._look(*where), self._look(*where_copy)
+        there = there if there.exists else self._look(where_copy[0], self._retired)
+        if not here.exists:
+            why = f"its file is to be {_path_of(*where)}, and is not there: move it there, or restore it, and ask again"
             raise NotHealedError(self.volume.id, why)
-        found = halfway.choose_formats(mine, others, *places)
+        found = halfway.choose_formats(mine, others, here, there)
         wanted = "say which with --format"
         if self._image_format is not None:
             found = next((each for each in (mine, others) if halfway.find_bottom(each) == self._image_format), None)
             wanted = f"--format {self._image_format} is neither of what is recorded"
         if found is None:
-            raise NotHealedError(self.volume.id, f"{paths[0]} may be raw or qcow2: {wanted}")
+            raise NotHealedError(self.volume.id, f"{_path_of(*where)} may be raw or qcow2: {wanted}")
         return found
+
+    def _find_place(self, row: Any, changed: Mapping[str, Any]) -> tuple[ServedShare, str]:
+        """The share of a volume's files, and what they are named after, when its row is changed."""
+        found = {name: changed.get(name, row[name]) for name in ("host", "provider_location", "_name_id")}
+        share = self._find_share(_find_backend(found["host"]), parse_share(found["provider_location"]).identity)
+        return share, found["_name_id"] or row.id
 
     def _find_share(self, backend: str, pool: str) -> ServedShare:
         """The share that is a pool.
@@ -293,37 +378,8 @@ class Healing:
             ) from error
 
 
-def look_at_files(directory: str, name: str) -> Place:
-    """What there is of a volume.
-
-    Args:
-        directory: where its share is mounted.
-        name: of the volume.
-
-    Raises:
-        CorruptRecordError: its record cannot be read.
-        PermissionError: its files cannot be.
-    """
-    active = _find_active(directory, name)
-    # Without a file of that name the active one is the bottom: everything was pulled into it.
-    for bottom in (name, active):
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, bottom), "rb") as file:
-            return Place(exists=True, may_be_qcow2=file.read(len(_MAGIC)) == _MAGIC, has_overlay=bottom != active)
-    return Place(exists=False)
-
-
 def _path_of(share: ServedShare, name_id: str) -> str:
     return os.path.join(share.point, config.CONF.volume_name_template % name_id)
-
-
-def _find_active(directory: str, name: str) -> str:
-    """The name of the file that is written to."""
-    path = os.path.join(directory, name + SUFFIX)
-    try:
-        with open(path, "rb") as record:
-            return parse(record.read(), path, name).active
-    except FileNotFoundError:
-        return name
 
 
 def _find_backend(host: str) -> str:

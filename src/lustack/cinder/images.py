@@ -120,6 +120,20 @@ class Images:
             return True
         return False
 
+    def is_locked(self, path: str) -> bool:
+        """Whether a guest writes to a file whose format is not known; nothing of it is read or changed.
+
+        Raises:
+            ProcessExecutionError: it cannot be opened.
+        """
+        try:
+            self._run("qemu-io", "-f", "raw", "-c", "length", path)
+        except processutils.ProcessExecutionError as error:
+            if _LOCKED not in (error.stderr or ""):
+                raise
+            return True
+        return False
+
     def place(self, path: str, spec: VolumeSpec) -> None:
         """Make the empty file where the type wants it; without wishes nothing is done."""
         if spec.layout:

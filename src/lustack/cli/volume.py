@@ -10,8 +10,10 @@ from lustack.cli import arguments, exits
 _DESCRIPTION = """\
 Makes a volume usable again whose migration (`cinder migrate`, `cinder retype`) was cut off, as by a kill of a service.
 Cinder swaps a volume and its copy in several steps; this finishes them where the volume is recorded with the copy's
-files, and takes them back where it is not. No file is changed or removed. Run it as root or as Cinder's user, with
-Cinder's Python, on a host of cinder-volume that has both back ends, after cinder-volume has been started again."""
+files, and takes them back where it is not. A server may go on using the disk: the file that it has open is the volume,
+the attachment that Nova knows stays or comes back, and what was the volume gets another name, so that no server starts
+on old bytes. No byte of a disk is changed or removed. Run it as root or as Cinder's user, with Cinder's Python, on a
+host of cinder-volume that has both back ends, after cinder-volume has been started again."""
 
 _EXAMPLES = """\
 example:
@@ -47,6 +49,6 @@ def heal(wanted: argparse.Namespace) -> int:
     shares = healer.configure([word for file in wanted.config_file for word in ("--config-file", file)])
     left = healer.heal(wanted.volume, shares, wanted.format)
     print(f"volume {wanted.volume} can be used again")
-    for command in left:
-        print(f"its copy is to be deleted: {command}")
+    for sentence in left:
+        print(sentence)
     return exits.DONE
