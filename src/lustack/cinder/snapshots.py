@@ -86,6 +86,8 @@ class SnapshotMixin(LinkingMixin):
         """Make the guest write to the new file; it is recorded already."""
         request = {"type": "qcow2", "new_file": after.active, "snapshot_id": snapshot.id}
         context = snapshot.obj_context
+        # First: a guest may switch when nobody is left to tell, and one that has not may start with the new file, too.
+        self._tell_nova(snapshot.volume, after)
         try:
             assisted.ask(
                 lambda: self._nova.create_volume_snapshot(context, snapshot.volume_id, request),
@@ -95,22 +97,27 @@ class SnapshotMixin(LinkingMixin):
             )
         except assisted.RefusedError:
             # An administrator can have changed the status while Nova was at work.
-            if self._images.is_written_to(after.image(after.active)):
-                self._tell_nova(snapshot.volume, after)
-            else:
+            if not self._images.is_written_to(after.image(after.active)):
                 # The guest is as it was, so the record goes back before the file goes.
+                self._tell_nova(snapshot.volume, before)
                 self._write_record(before, before.recorded)
                 self._images.remove([after.path(after.active)])
             raise
-        self._tell_nova(snapshot.volume, after)
 
-    @staticmethod
-    def _tell_nova(volume: Any, files: VolumeFiles) -> None:
-        """Record the file that Nova uses when it starts the guest again."""
+    def _tell_nova(self, volume: Any, files: VolumeFiles) -> None:
+        """Record the file that Nova uses when it starts the guest again.
+
+        Whatever an attachment says, Cinder shows it with the format of the volume, and Nova asks when it has merged,
+        not when we are done. Never is a qcow2 file shown as raw: a guest would see, and write to, the container.
+        Source: cinder 29.0.0, api/v3/attachments.py, show.
+        """
         active = {"name": files.active, "format": files.find_format(files.active)}
+        if active["format"] == "qcow2":
+            self._set_formats(volume, format="qcow2")
         for attachment in volume.volume_attachment:
             attachment.connection_info = {**(attachment.connection_info or {}), **active}
             attachment.save()
+        self._set_formats(volume, format=active["format"])
 
     def _delete_snapshot(self, snapshot: Any) -> None:
         volume = snapshot.volume
@@ -199,7 +206,6 @@ class SnapshotMixin(LinkingMixin):
         after = replace(files, record=files.recorded.without_snapshot(snapshot.id, active=backing))
         self._tell_nova(snapshot.volume, after)
         self._write_record(files, after.recorded)
-        self._set_formats(snapshot.volume, format=after.find_format(backing))
         self._sweep(snapshot.volume, after)
 
     def _finish_pull(self, volume: Any, files: VolumeFiles, snapshot_id: str) -> None:
