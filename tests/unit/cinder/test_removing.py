@@ -62,6 +62,26 @@ def test_a_file_that_was_about_to_become_a_volume_outlives_it_in_any_status(stag
     assert stage.names() == [volume.name]
 
 
+@pytest.mark.expects_log("it stays")
+def test_a_file_outlives_its_managing_wherever_that_was_cut_off(stage: Bench):
+    stage.set_up()
+    disk = stage.share / "disk"
+    disk.write_bytes(b"x" * 4096)
+    volumes: list[Volume] = []
+
+    def attempt() -> None:
+        volumes.append(Volume(status="error", provider_location=None, launched_at=None))
+        stage.driver.manage_existing(volumes[-1], {"source-name": f"{SHARE}/disk"})
+
+    names = set()
+    for _ in stage.cut(attempt):
+        stage.driver.delete_volume(volumes[-1])
+        (name,) = stage.names()
+        names.add(name.replace(volumes[-1].id, ""))
+        (stage.share / name).rename(disk)
+    assert names == {"disk", "volume-"}
+
+
 def test_a_file_that_became_a_volume_goes_with_it_and_so_does_a_copy_that_was_being_made(stage: Bench):
     stage.set_up()
     (stage.share / "disk").write_bytes(b"x" * 4096)
