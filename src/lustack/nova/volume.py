@@ -3,7 +3,7 @@
 
     connect:     a mounted share that does not answer -> StaleVolumeMount
                  mount, counted under the volume's own name -> path of the active file
-                 no such file: Cinder is asked where it is by now, and that is written down for Nova
+                 no such file, or another is written to by now: Cinder is asked, and that is written down for Nova
     disconnect:  a share that does not answer -> StaleVolumeMount
                  what a restart has counted under names of files is taken back too; the last one unmounts
                  not counted where Nova says: likewise
@@ -14,6 +14,7 @@ Rule 2: the format of a file is what Cinder has recorded, never what its bytes l
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any, Final
 
@@ -82,19 +83,18 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
         Raises:
             StaleVolumeMount: the share is mounted but does not answer.
             ProcessExecutionError: the share cannot be mounted.
-            InvalidVolume: the file is not there, and Cinder knows of no other place.
+            InvalidVolume: the file is not there or another is written to by now, and Cinder does not know better.
         """
-        if not self._mount(connection_info, instance):
-            missing = self._get_device_path(connection_info)
+        fault = self._mount(connection_info, instance)
+        if fault:
             try:
-                has_moved = self._follow(connection_info, instance)
+                self._follow(connection_info, instance)
             except moved.UnknownPlaceError as error:
-                raise exception.InvalidVolume(reason=_explain(missing, str(error))) from error
-            if not has_moved:
-                raise exception.InvalidVolume(reason=_explain(missing, "Cinder says that it is there"))
-            if not self._mount(connection_info, instance):
-                why = f"nor is {self._get_device_path(connection_info)}, where Cinder says that it is"
-                raise exception.InvalidVolume(reason=_explain(missing, why))
+                raise exception.InvalidVolume(reason=_explain(fault, str(error))) from error
+            path = self._get_device_path(connection_info)
+            if self._mount(connection_info, instance, is_confirmed=True):
+                why = f"Cinder says that it is {path}, which is not there"
+                raise exception.InvalidVolume(reason=_explain(fault, why))
         data = connection_info["data"]
         if data.get("encrypted"):
             data.pop("device_path", None)
@@ -153,19 +153,25 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
             options += ["-o", CONF.libvirt.lustre_mount_options]
         return options + (connection_info["data"].get("options") or "").split()
 
-    def _mount(self, connection_info: dict[str, Any], instance: Any) -> bool:
-        """Mount and count; whether the file is there. If not, nothing is counted."""
+    def _mount(self, connection_info: dict[str, Any], instance: Any, *, is_confirmed: bool = False) -> str:
+        """Mount and count; what is wrong with the file that Nova names. If something is, nothing is counted.
+
+        Args:
+            connection_info: what Cinder said.
+            instance: the server that the volume is for.
+            is_confirmed: Cinder has just said it again, so that it need only be there.
+        """
         point = self._get_mount_path(connection_info)
         self._check_answer(point)
         export, options = connection_info["data"]["export"], self._mount_options(connection_info)
         mount.mount(self.fstype, export, _key(connection_info), point, instance, options)
-        is_there = False
+        fault = "nothing was found out"
         try:
-            is_there = self._has_file(connection_info)
+            fault = self._find_fault(connection_info, is_confirmed=is_confirmed)
         finally:
-            if not is_there:
+            if fault:
                 self._release(connection_info, instance)
-        return is_there
+        return fault
 
     def _release(self, connection_info: dict[str, Any], instance: Any) -> bool:
         """Take back all that is counted for a volume where Nova says that it is; whether the share is still in use."""
@@ -208,14 +214,25 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
         connection_info["data"].update(data)
         return True
 
-    def _has_file(self, connection_info: dict[str, Any]) -> bool:
-        """Whether the file is there; what cannot be told is left to QEMU, which may have other rights."""
+    def _find_fault(self, connection_info: dict[str, Any], *, is_confirmed: bool) -> str:
+        """What is wrong with the file that Nova names.
+
+        What cannot be told is left to QEMU, which may have other rights. A snapshot that was cut off can have left Nova with the file of before. What is written to is in the record
+        beside the volume before a guest writes to it, see lustack.cinder.record.
+        """
         point, path = self._get_mount_path(connection_info), self._get_device_path(connection_info)
         try:
             self._ask(point, ["env", "LC_ALL=C", "stat", "--format=%F", path])
         except CommandError as error:
-            return _MISSING not in error.message
-        return True
+            return f"{path} is not there" if _MISSING in error.message else ""
+        if is_confirmed:
+            return ""
+        try:
+            record = json.loads(self._ask(point, ["cat", os.path.join(point, f"{_key(connection_info)}.info")]))
+        except (CommandError, ValueError):
+            return ""
+        active = record.get("active", connection_info["data"]["name"])
+        return "" if active == connection_info["data"]["name"] else f"{path} was written to before {active} was made"
 
     def _check_answer(self, point: str) -> None:
         with open(_MOUNTS, "rb") as lines:
@@ -226,15 +243,15 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
         except CommandError as error:
             raise _stale(point, error) from error
 
-    def _ask(self, point: str, command: list[str]) -> None:
-        """Run a command that depends on a mount.
+    def _ask(self, point: str, command: list[str]) -> str:
+        """What a command says that depends on a mount.
 
         Raises:
             CommandError: it failed.
             StaleVolumeMount: it has not ended in time.
         """
         try:
-            self._runner.run(command, key=point, limit_s=CONF.libvirt.lustre_answer_timeout)
+            return self._runner.run(command, key=point, limit_s=CONF.libvirt.lustre_answer_timeout)
         except NoAnswerError as error:
             raise _stale(point, error) from error
 
@@ -243,9 +260,9 @@ def _stale(point: str, error: BrickError) -> exception.StaleVolumeMount:
     return exception.StaleVolumeMount(f"{point} is mounted and cannot be used: {error}")
 
 
-def _explain(path: str, why: str) -> str:
+def _explain(fault: str, why: str) -> str:
     return (
-        f"{path} is not there; {why}. Is the share the right one? If the volume was migrated, stop the server, then: "
+        f"{fault}; {why}. Is the share the right one? If the volume was migrated, stop the server, then: "
         "nova-manage volume_attachment refresh SERVER VOLUME CONNECTOR"
     )
 

@@ -61,12 +61,14 @@ class Runner:
     Attributes:
         hung: paths that are not told about in time.
         trouble: path -> what the kernel says about it.
+        texts: path -> what the file holds.
     """
 
     def __init__(self):
         self.commands = []
         self.hung = set()
         self.trouble = {}
+        self.texts = {}
 
     def run(self, command, *, key, limit_s, as_root=False):
         self.commands.append((list(command), key, limit_s))
@@ -74,7 +76,9 @@ class Runner:
             raise NoAnswerError(" ".join(command), limit_s)
         if command[-1] in self.trouble:
             raise CommandError(" ".join(command), 1, f"stat: cannot statx: {self.trouble[command[-1]]}")
-        return "lustre\n"
+        if command[0] == "cat" and command[-1] not in self.texts:
+            raise CommandError(" ".join(command), 1, "cat: No such file or directory")
+        return self.texts.get(command[-1], "lustre\n")
 
 
 @dataclass

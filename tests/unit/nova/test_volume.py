@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import nova.conf
@@ -158,14 +159,15 @@ def test_a_share_that_cannot_be_mounted_is_said_and_can_be_tried_again(node, mon
     assert node.mounted
 
 
-def ask_for_file(point, name=f"volume-{VOLUME}"):
-    return ["env", "LC_ALL=C", "stat", "--format=%F", f"{point}/{name}"], point, 10
+def ask_for_file(point):
+    path = f"{point}/volume-{VOLUME}"
+    return [(["env", "LC_ALL=C", "stat", "--format=%F", path], point, 10), (["cat", f"{path}.info"], point, 10)]
 
 
 def test_of_a_share_that_was_not_mounted_only_the_file_is_asked_for(node):
     node.driver.connect_volume(connection(), ONE)
     (point,) = node.mounted
-    assert node.runner.commands == [ask_for_file(point)]
+    assert node.runner.commands == ask_for_file(point)
 
 
 @pytest.fixture
@@ -187,7 +189,8 @@ def test_a_mounted_share_is_asked_with_a_time_limit(node, kernel):
     node.runner.commands.clear()
     node.driver.connect_volume(connection(), TWO)
     (point,) = node.mounted
-    assert node.runner.commands == [(["stat", "--file-system", "--format=%T", point], point, 10), ask_for_file(point)]
+    asked = (["stat", "--file-system", "--format=%T", point], point, 10)
+    assert node.runner.commands == [asked, *ask_for_file(point)]
 
 
 def test_a_share_that_does_not_answer_is_an_error_and_no_hang(node, kernel):
@@ -256,7 +259,7 @@ def test_the_share_of_before_stays_mounted_for_other_volumes(moved):
 
 def test_a_volume_that_cinder_knows_nowhere_else_is_refused_with_the_file_and_the_remedy(moved, cinder):
     cinder.attach(VOLUME, ONE, HERE["data"])
-    remedy = rf"volume-{VOLUME} is not there; Cinder says that it is there.*nova-manage volume_attachment refresh"
+    remedy = rf"(\S*volume-{VOLUME}) is not there; Cinder says that it is \1, which is not there.*nova-manage volu"
     with pytest.raises(exception.InvalidVolume, match=remedy):
         moved.driver.connect_volume(connection(), ONE)
     assert not moved.mounted
@@ -264,7 +267,9 @@ def test_a_volume_that_cinder_knows_nowhere_else_is_refused_with_the_file_and_th
 
 def test_a_volume_that_is_not_where_cinder_says_either_is_refused(moved):
     moved.runner.trouble[moved.driver._get_device_path(THERE)] = "No such file or directory"
-    with pytest.raises(exception.InvalidVolume, match=f"is not there; nor is .*/volume-{COPY}, where Cinder says"):
+    with pytest.raises(
+        exception.InvalidVolume, match=rf"is not there; Cinder says that it is \S*/volume-{COPY}, which"
+    ):
         moved.driver.connect_volume(connection(), ONE)
     assert not moved.mounted
 
@@ -273,6 +278,49 @@ def test_a_volume_of_which_cinder_cannot_be_asked_is_refused_with_the_reason(mov
     with pytest.raises(exception.InvalidVolume, match="is not there; Cinder cannot be asked where it is: No volume"):
         moved.driver.connect_volume(connection(), TWO)
     assert not moved.mounted
+
+
+OVERLAY = f"volume-{VOLUME}.snapshot-1"
+
+
+@pytest.fixture
+def overlaid(node, cinder):
+    """A service died when a guest had begun to write to the file of a snapshot, which Nova has not recorded."""
+    record = f"{node.driver._get_device_path(HERE)}.info"
+    node.runner.texts[record] = json.dumps({"active": OVERLAY, "snapshot-1": OVERLAY})
+    cinder.attach(VOLUME, ONE, connection(name=OVERLAY, format="qcow2")["data"])
+    return node
+
+
+def test_a_server_starts_with_the_file_that_its_guest_has_written_to_last(overlaid, cinder):
+    wanted = connection()
+    overlaid.driver.connect_volume(wanted, ONE)
+    assert (wanted["data"]["name"], wanted["data"]["format"]) == (OVERLAY, "qcow2")
+    overlaid.driver.connect_volume(wanted, ONE)
+    assert len(cinder.asked) == 1
+    assert overlaid.driver.disconnect_volume(wanted, ONE) is False
+    assert not overlaid.mounted
+
+
+def test_a_server_does_not_start_with_an_old_file_when_cinder_cannot_be_asked(overlaid, cinder):
+    cinder.trouble = exception.CinderConnectionFailed(reason="refused")
+    with pytest.raises(exception.InvalidVolume, match=f"was written to before {OVERLAY} was made; Cinder cannot be"):
+        overlaid.driver.connect_volume(connection(), ONE)
+    assert not overlaid.mounted
+
+
+def test_cinder_knows_better_than_the_record_what_a_server_starts_with(overlaid, cinder):
+    cinder.attach(VOLUME, ONE, HERE["data"])  # the snapshot is being taken back
+    wanted = connection()
+    overlaid.driver.connect_volume(wanted, ONE)
+    assert wanted["data"]["name"] == HERE["data"]["name"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", f'{{"active": "volume-{VOLUME}"}}'])
+def test_a_record_that_says_nothing_else_is_no_reason_to_ask_cinder(overlaid, cinder, text):
+    overlaid.runner.texts = dict.fromkeys(overlaid.runner.texts, text)
+    overlaid.driver.connect_volume(connection(), ONE)
+    assert cinder.asked == []
 
 
 @pytest.fixture
