@@ -217,8 +217,9 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
     def _find_fault(self, connection_info: dict[str, Any], *, is_confirmed: bool) -> str:
         """What is wrong with the file that Nova names.
 
-        What cannot be told is left to QEMU, which may have other rights. A snapshot that was cut off can have left Nova with the file of before. What is written to is in the record
-        beside the volume before a guest writes to it, see lustack.cinder.record.
+        What cannot be told is left to QEMU, which may have other rights. A snapshot that was cut off can have left Nova
+        with the file of before. What is written to is in the record beside the volume before a guest writes to it, see
+        lustack.cinder.record.
         """
         point, path = self._get_mount_path(connection_info), self._get_device_path(connection_info)
         try:
