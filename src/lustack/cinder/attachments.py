@@ -23,22 +23,62 @@ _USE: Final = ("attached_host", "mountpoint", "attach_time", "attach_mode", "con
 
 
 @db.main_context_manager.reader
-def find_last_deleted(context: Any, volume_id: str, instance_id: str) -> str | None:
+def find_deleted(context: Any, volume_id: str, instance_id: str, known_id: str | None = None) -> str | None:
     """The id of the attachment of a server that was deleted last.
 
     Args:
         context: an administrator's.
         volume_id: of the volume.
         instance_id: of the server.
+        known_id: that of the one that is wanted, if somebody knows it.
 
     Returns:
         None: there is none, or Cinder's database was purged.
     """
     each = models.VolumeAttachment
     query = context.session.query(each.id).filter_by(volume_id=volume_id, instance_uuid=instance_id, deleted=True)
+    if known_id is not None:
+        query = query.filter_by(id=known_id)
     # Databases may keep whole seconds; who is deleted last was made last.
     found = query.order_by(each.deleted_at.desc(), each.created_at.desc()).first()
     return found and str(found.id)
+
+
+def find_replaced(context: Any, volume: Any, known_id: str | None = None) -> list[tuple[str, str]]:
+    """The attachments that Nova knows and Cinder has deleted, where Cinder has completed a migration without Nova.
+
+    Args:
+        context: an administrator's.
+        volume: what was migrated.
+        known_id: the id of the attachment that Nova knows. That Nova did not get Cinder's answer Cinder cannot know.
+
+    Returns:
+        Each with the one that took its place.
+    """
+    given = {each.instance_uuid: each.id for each in volume.volume_attachment}
+    strays = _find_strays(context, volume.id, volume.project_id)
+    servers = strays.keys() - given if known_id is None else {**strays, **given}
+    uses = {**strays, **given}
+    deleted = [(find_deleted(context, volume.id, server, known_id), uses[server]) for server in sorted(servers)]
+    return [(kept, gone) for kept, gone in deleted if kept is not None]
+
+
+@db.main_context_manager.reader
+def _find_strays(context: Any, volume_id: str, project_id: str) -> dict[str, str]:
+    """The attachments, by server, that Cinder had no time to give to the volume from its copy.
+
+    The copy is deleted then, or is about to be, and they with it, but as attached.
+    Source: cinder 29.0.0, volume/manager.py, migrate_volume_completion; db/api.py, volume_destroy.
+    """
+    each, copy = models.VolumeAttachment, models.Volume
+    query = context.session.query(each.instance_uuid, each.id).join(copy, copy.id == each.volume_id)
+    found = query.filter(
+        copy.display_description == f"migration src for {volume_id}",
+        copy.project_id == project_id,
+        each.instance_uuid.isnot(None),
+        each.attach_status.notin_(("detached", "deleted")),
+    )
+    return {str(server): str(stray) for server, stray in found}
 
 
 @db.main_context_manager.writer

@@ -22,11 +22,12 @@ from cinder.db import api as db
 from oslo_concurrency import processutils
 
 from lustack.brick.client import LustreClient
-from lustack.cinder import attachments, halfway, retiring, witness
+from lustack.cinder import attachments, halfway, retiring
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.halfway import Formats, Place, Row
 from lustack.cinder.images import Images
 from lustack.cinder.looking import find_active, look_at_files, read_record
+from lustack.cinder.served import ServedShare
 from lustack.errors import LustackError
 from lustack.lustre.mounts import parse_share
 
@@ -51,54 +52,16 @@ class NotHealedError(LustackError):
         return f"volume {self.volume} is left as it is: {self.why}"
 
 
-@dataclass(frozen=True)
-class ServedShare:
-    """A share of a back end of this host.
-
-    Attributes:
-        backend: the back end's name.
-        address: as it is recorded with volumes.
-        point: where it is mounted.
-    """
-
-    backend: str
-    address: str
-    point: str
-
-    @property
-    def pool(self) -> str:
-        """Name of its pool."""
-        return parse_share(self.address).identity
-
-
-def configure(arguments: Sequence[str]) -> list[ServedShare]:
-    """Read the configuration of cinder-volume.
-
-    Args:
-        arguments: `--config-file FILE`, as for cinder-volume.
-
-    Returns:
-        The shares of all back ends of ours.
-    """
-    objects.register_all()
-    conf = config.CONF
-    conf(list(arguments), project="cinder")
-    seen = [witness.look_at_backend(name) for name in conf.enabled_backends or ()]
-    return [
-        ServedShare(backend["name"], share["address"], share["point"])
-        for backend in seen
-        if backend["is_ours"]
-        for share in backend["shares"]
-    ]
-
-
-def heal(volume_id: str, shares: Sequence[ServedShare], image_format: str | None = None) -> list[str]:
+def heal(
+    volume_id: str, shares: Sequence[ServedShare], image_format: str | None = None, known_id: str | None = None
+) -> list[str]:
     """Make a volume usable again whose migration was cut off.
 
     Args:
         volume_id: of the volume.
         shares: those of this host.
         image_format: of the volume's file; None: it follows from what is recorded.
+        known_id: of the attachment that Nova knows; None: that too.
 
     Returns:
         What is left to do, in sentences.
@@ -112,17 +75,22 @@ def heal(volume_id: str, shares: Sequence[ServedShare], image_format: str | None
     except exception.VolumeNotFound as error:
         raise NotHealedError(volume_id, "there is no such volume; `cinder list --all-tenants` has them all") from error
     copies = objects.VolumeList.get_all(asking, filters={"migration_status": f"target:{volume_id}"})
-    _refuse(volume, copies)
-    healing = [Healing(volume, copy, shares, image_format) for copy in copies]
-    left: list[str] = _record(asking, volume, [(each, each.prepare()) for each in healing])
+    replaced = [] if copies else attachments.find_replaced(asking, volume, known_id)
+    _refuse(volume, copies, is_known=bool(replaced))
+    healing = [Healing(volume, copy, shares, image_format, known_id) for copy in copies]
+    left: list[str] = _record(asking, volume, [(each, each.prepare()) for each in healing], replaced)
     return left
 
 
 @db.main_context_manager.writer
-def _record(asking: Any, volume: Any, decided: Sequence[tuple[Healing, Plan]]) -> list[str]:
+def _record(
+    asking: Any, volume: Any, decided: Sequence[tuple[Healing, Plan]], replaced: Sequence[tuple[str, str]]
+) -> list[str]:
     """Write what is true into Cinder's database, in one transaction; returns what is left to do."""
-    is_used = any(each.volume_attachment for each in (volume, *(healing.copy for healing, _ in decided)))
+    is_used = bool(replaced) or any(each.volume_attachment for each in (volume, *(each.copy for each, _ in decided)))
     left = [sentence for healing, plan in decided for sentence in healing.record(asking, plan)]
+    for kept, gone in replaced:
+        attachments.keep(asking, kept, gone, volume.id, has_switched=True)
     used = {"status": "in-use", "attach_status": "attached"}
     unused = {"status": "available", "attach_status": "detached"}
     volume.update({**(used if is_used else unused), "migration_status": None})
@@ -130,7 +98,7 @@ def _record(asking: Any, volume: Any, decided: Sequence[tuple[Healing, Plan]]) -
     return left
 
 
-def _refuse(volume: Any, copies: Sequence[Any]) -> None:
+def _refuse(volume: Any, copies: Sequence[Any], *, is_known: bool) -> None:
     if volume.status != "error":
         why = f"its status is {volume.status}; when no service works on it: cinder reset-state --state error"
         raise NotHealedError(volume.id, why)
@@ -139,10 +107,12 @@ def _refuse(volume: Any, copies: Sequence[Any]) -> None:
         raise NotHealedError(
             volume.id, f"it has more than one copy: {listed}; `cinder delete` those of other migrations"
         )
-    if not copies and volume.migration_status not in _UNDER_WAY:
-        raise NotHealedError(
-            volume.id, "no migration of it was cut off; if it is whole: cinder reset-state --state available"
+    if not copies and not is_known and volume.migration_status not in _UNDER_WAY:
+        why = (
+            "no migration of it was cut off; if it is whole: cinder reset-state --state available (or in-use); "
+            "where Nova has another attachment than Cinder, say which with --attachment"
         )
+        raise NotHealedError(volume.id, why)
 
 
 @dataclass(frozen=True)
@@ -167,11 +137,19 @@ class Plan:
 class Healing:
     """One volume, and the copy that it was to become."""
 
-    def __init__(self, volume: Any, copy: Any, shares: Sequence[ServedShare], image_format: str | None) -> None:
+    def __init__(
+        self,
+        volume: Any,
+        copy: Any,
+        shares: Sequence[ServedShare],
+        image_format: str | None = None,
+        known_id: str | None = None,
+    ) -> None:
         self.volume = volume
         self.copy = copy
         self._shares = shares
         self._image_format = image_format
+        self._known_id = known_id
 
     def prepare(self) -> Plan:
         """Find out what is true, and rename what was the volume if Nova may have recorded its name.
@@ -249,7 +227,7 @@ class Healing:
         left = []
         for attachment in self.copy.volume_attachment:
             server = attachment.instance_uuid
-            kept = known.get(server) or attachments.find_last_deleted(asking, self.volume.id, server)
+            kept = known.get(server) or attachments.find_deleted(asking, self.volume.id, server, self._known_id)
             if kept is not None:
                 attachments.keep(asking, kept, attachment.id, self.volume.id, has_switched=has_switched)
                 continue

@@ -19,7 +19,14 @@ _EXAMPLES = """\
 example:
   cinder reset-state --state error VOLUME      no service is working on it
   lustack volume heal VOLUME
-  cinder delete COPY                           as the command has printed it"""
+  cinder delete COPY                           as the command has printed it
+
+Where Cinder completed the migration and a service died before Nova had heard of it, Nova has an attachment that Cinder
+has not (`cinder attachment-list --volume-id VOLUME`), and only Nova knows:
+
+  openstack --os-compute-api-version 2.89 server volume list SERVER
+  cinder reset-state --state error VOLUME
+  lustack volume heal VOLUME --attachment ID"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,6 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verb.add_argument("volume", metavar="VOLUME", help="its id")
     verb.add_argument("--config-file", metavar="FILE", action="append", default=[], help="of Cinder; repeatable")
     verb.add_argument("--format", choices=["raw", "qcow2"], help="of the volume's file, when the command asks for it")
+    verb.add_argument("--attachment", metavar="ID", help="that Nova has of it, where Cinder has another one")
     verb.set_defaults(run=heal)
 
 
@@ -44,10 +52,10 @@ def heal(wanted: argparse.Namespace) -> int:
     Raises:
         NotHealedError: it is refused; says why.
     """
-    from lustack.cinder import healer
+    from lustack.cinder import healer, served
 
-    shares = healer.configure([word for file in wanted.config_file for word in ("--config-file", file)])
-    left = healer.heal(wanted.volume, shares, wanted.format)
+    shares = served.configure([word for file in wanted.config_file for word in ("--config-file", file)])
+    left = healer.heal(wanted.volume, shares, wanted.format, wanted.attachment)
     print(f"volume {wanted.volume} can be used again")
     for sentence in left:
         print(sentence)

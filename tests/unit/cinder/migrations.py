@@ -22,9 +22,10 @@ from oslo_concurrency import processutils
 from tests.unit.cinder.bench import Bench, CutError
 
 from lustack.cinder import attachments, recorder
-from lustack.cinder.healer import ServedShare, heal
+from lustack.cinder.healer import heal
 from lustack.cinder.looking import find_active
 from lustack.cinder.record import LINKED, SUFFIX, Record
+from lustack.cinder.served import ServedShare
 
 A, B = "scratch/a", "scratch/b"
 SHARES = {A: "10.0.0.1@tcp:/scratch/a", B: "10.0.0.1@tcp:/scratch/b"}
@@ -34,6 +35,7 @@ OLD, NEW = 0x41, 0x42
 STEPS = [
     (db, "volume_update"),
     (db, "volume_admin_metadata_update"),
+    (db, "volume_attachment_update"),
     (attachments, "keep"),
     (recorder, "replace"),
     (recorder, "sync"),
@@ -135,10 +137,10 @@ class Migration:
         points = [Path(self.stage.client.get_mount_point(share)) for share in SHARES.values()]
         return [path.name for point in points for path in point.iterdir()]
 
-    def heal(self, image_format: str | None = None) -> list[str]:
+    def heal(self, image_format: str | None = None, known_id: str | None = None) -> list[str]:
         """As an administrator does it."""
         db.volume_update(context.get_admin_context(), self.volume.id, {"status": "error"})
-        return heal(self.volume.id, self.shares(), image_format)
+        return heal(self.volume.id, self.shares(), image_format, known_id)
 
     def shares(self) -> list[ServedShare]:
         return [ServedShare("lustre", each, self.stage.client.get_mount_point(each)) for each in SHARES.values()]
@@ -192,6 +194,34 @@ class Moving(Migration):
         self.write(self.copy, self.formats[1], NEW)
         if has_detached:
             self.detach(self.known)
+
+    def finish(self) -> None:
+        """What Cinder does when the two are swapped.
+
+        Source: cinder 29.0.0, volume/manager.py, migrate_volume_completion.
+        """
+        volume = self.load(self.volume.id)
+        volume.update({"status": "in-use", "previous_status": volume.status, "migration_status": "success"})
+        volume.save()
+        for attachment in objects.VolumeAttachmentList.get_all_by_volume_id(self.asking, self.copy.id):
+            attachment.volume_id = volume.id
+            attachment.save()
+
+    def delete_copy(self) -> None:
+        """As Cinder does it, then or when it is started again."""
+        copy = self.load(self.copy.id)
+        assert (copy.status, copy.attach_status, copy.migration_status) == ("deleting", "detached", "deleting")
+        self.stage.driver.delete_volume(copy)
+        copy.destroy()
+
+    def check_completed(self) -> None:
+        """Cinder has completed it, and has the attachment that Nova knows."""
+        volume = self.load(self.volume.id)
+        assert (volume.status, volume.attach_status, volume.migration_status) == ("in-use", "attached", None)
+        (kept,) = objects.VolumeAttachmentList.get_all(context.get_admin_context())
+        assert (kept.id, kept.volume_id, kept.attach_status) == (self.known.id, volume.id, "attached")
+        assert kept.connection_info["name"] == self.copy.name
+        assert reads(self.path(volume), self.formats[1], NEW)
 
     def link(self) -> None:
         """The volume is a file on top of another one, and has a record that says so."""

@@ -13,7 +13,7 @@ from cinder.db import api as db
 from cinder.db import models
 from tests.unit.cinder.migrations import database
 
-from lustack.cinder.attachments import find_last_deleted, keep
+from lustack.cinder.attachments import find_deleted, keep
 
 VOLUME, COPY, SERVER = str(uuid.uuid4()), str(uuid.uuid4()), str(uuid.uuid4())
 MONDAY = dt.datetime(2026, 1, 5)  # noqa: DTZ001 - as Cinder's database has it
@@ -42,7 +42,7 @@ def change(asking: Any, attachment_id: str, values: dict[str, Any]) -> None:
 
 def test_none_was_deleted(asking: Any):
     attach(asking)
-    assert find_last_deleted(asking, VOLUME, SERVER) is None
+    assert find_deleted(asking, VOLUME, SERVER) is None
 
 
 def test_the_last_one_of_this_server_and_this_volume_is_found(asking: Any):
@@ -51,7 +51,7 @@ def test_the_last_one_of_this_server_and_this_volume_is_found(asking: Any):
     for number, each in enumerate([others[0], wanted, *others[1:]]):
         db.volume_detached(asking, COPY if each == others[1] else VOLUME, each)
         change(asking, each, {"deleted_at": MONDAY + dt.timedelta(seconds=number)})
-    assert find_last_deleted(asking, VOLUME, SERVER) == wanted
+    assert find_deleted(asking, VOLUME, SERVER) == wanted
 
 
 def test_of_two_in_one_second_the_younger_is_found(asking: Any):
@@ -59,7 +59,7 @@ def test_of_two_in_one_second_the_younger_is_found(asking: Any):
     for each, made in ((younger, 1), (older, 2)):
         db.volume_detached(asking, VOLUME, each)
         change(asking, each, {"deleted_at": MONDAY, "created_at": MONDAY - dt.timedelta(hours=made)})
-    assert find_last_deleted(asking, VOLUME, SERVER) == younger
+    assert find_deleted(asking, VOLUME, SERVER) == younger
 
 
 @pytest.mark.parametrize("is_deleted", [True, False])

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from cinder import context, exception, objects
-from cinder.common import config
 from cinder.db import api as db
 from cinder.db import models
 from tests.unit.cinder.bench import Bench, opened_by_a_guest
-from tests.unit.cinder.migrations import OLD, SHARES, A, B, Cutter, Migration, Moving, database
+from tests.unit.cinder.migrations import NEW, OLD, SHARES, A, B, Cutter, Migration, Moving, database
 
 from lustack.brick.client import LustreClient
 from lustack.cinder import healer, retiring
 from lustack.cinder.halfway import Place
-from lustack.cinder.healer import NotHealedError, ServedShare, heal
+from lustack.cinder.healer import NotHealedError, heal
+from lustack.cinder.served import ServedShare
 
 
 @pytest.fixture
@@ -173,6 +173,50 @@ def test_what_the_new_attachment_says_of_the_server_is_kept(stage: Bench):
     assert (kept.deleted, kept.deleted_at, kept.detach_time) == (False, None, None)
     with pytest.raises(exception.VolumeAttachmentNotFound):
         moving.other.refresh()
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_a_migration_that_cinder_has_all_but_completed_leaves_nova_its_attachment(
+    stage: Bench, cutter: Cutter, steps: int, *, is_deleted: bool
+):
+    """The copy is deleted by Cinder when it starts again, and what is attached to it with it."""
+    moving = Moving(stage)
+    moving.switch()
+    moving.complete("in-use")
+    assert cutter.cut(moving.finish, steps)
+    if is_deleted:
+        moving.delete_copy()
+    assert moving.heal() == []
+    moving.check_completed()
+    with pytest.raises(NotHealedError, match="no migration of it was cut off"):
+        moving.heal()
+
+
+def test_a_migration_of_whose_end_nova_has_not_heard_leaves_nova_its_attachment(stage: Bench):
+    moving = Moving(stage)
+    moving.switch()
+    moving.complete("in-use")
+    moving.finish()
+    moving.delete_copy()
+    with pytest.raises(NotHealedError, match="say which with --attachment"):
+        moving.heal()
+    for other in (str(uuid.uuid4()), moving.other.id):
+        with pytest.raises(NotHealedError, match="say which with --attachment"):
+            moving.heal(known_id=other)
+    assert moving.heal(known_id=moving.known.id) == []
+    moving.check_completed()
+
+
+def test_the_attachment_that_nova_knows_can_be_said(stage: Bench):
+    moving = Moving(stage)
+    moving.detach(moving.known)
+    moving.write(moving.copy, "qcow2", NEW)
+    later = moving.attach(moving.volume)
+    moving.detach(later)
+    with opened_by_a_guest(moving.path(moving.copy)):
+        moving.heal(known_id=moving.known.id)
+    moving.check_switched()
 
 
 def test_an_attachment_that_cinder_has_forgotten_is_named(stage: Bench):
@@ -362,16 +406,3 @@ def test_files_that_may_not_be_read_are_named(stage: Bench, monkeypatch: pytest.
     monkeypatch.setattr(healer, "look_at_files", refuse)
     with pytest.raises(NotHealedError, match="ask as root or Cinder's user"):
         migration.heal()
-
-
-def test_the_shares_are_those_of_cinders_back_ends(tmp_path: Path, coordinated: None):
-    (tmp_path / "shares").write_text("10.0.0.1@tcp:/scratch/a\n")
-    (tmp_path / "cinder.conf").write_text(
-        f"[DEFAULT]\nstate_path = {tmp_path}\nenabled_backends = h1,h2\n"
-        f"[h1]\nvolume_driver = lustack.cinder.driver.LustreDriver\nlustre_shares_config = {tmp_path}/shares\n"
-        "[h2]\nvolume_driver = cinder.volume.drivers.nfs.NfsDriver\n"
-    )
-    (found,) = healer.configure(["--config-file", str(tmp_path / "cinder.conf")])
-    assert (found.backend, found.address, found.pool) == ("h1", SHARES[A], A)
-    assert Path(found.point).parent == tmp_path / "mnt"
-    config.CONF.reset()
