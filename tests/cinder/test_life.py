@@ -53,6 +53,26 @@ def test_snapshots_make_a_chain_that_reads_right_until_the_last_is_gone(cinder: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_volume_gets_the_whole_of_what_a_snapshot_saw_that_an_image_names(cinder: Cinder, kind: str):
+    source = cinder.create(1, kind)
+    cinder.write(source, 0x41, 0)
+    seen = cinder.snapshot(source)
+    volume = cinder.create(1, kind)
+    cinder.write(volume, 0x42, 700)
+    own = cinder.snapshot(volume)
+    cinder.write(volume, 0x43, 701)
+    cinder.api.volumes.reimage(volume, cinder.name_snapshot(seen))
+    cinder.volume(volume)
+    cinder.check(volume)
+    cinder.holds(volume, (0x41, 0), (0, 700), (0, 701))
+    copy = cinder.create(1, kind, snapshot_id=own.id)
+    cinder.holds(copy, (0, 0), (0x42, 700), (0, 701))
+    cinder.gone(own, copy)
+    cinder.holds(volume, (0x41, 0), (0, 700), (0, 701))
+    cinder.gone(seen, source, volume)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_volume_goes_back_to_its_latest_snapshot_and_the_chain_stays_whole(cinder: Cinder, kind: str):
     volume = cinder.create(1, kind)
     cinder.write(volume, 0x41, 0)
