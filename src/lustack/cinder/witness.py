@@ -45,14 +45,15 @@ def look(arguments: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         `lustack`, `cinder`, `os-brick` (versions), `registered` (the class behind our connections, or null),
-        `root_helper`, `cluster`, `coordination`, `backends` (see `look_at_backend`) and `backup` (see
-        `look_at_backup`).
+        `root_helper`, `cluster`, `coordination`, `backends` (see `look_at_backend`), `backup` (see `look_at_backup`)
+        and `has_account` (whether Cinder itself can ask Nova; from `auth_section` alone it takes none. Source: cinder
+        29.0.0, compute/nova.py, novaclient).
     """
     objects.register_all()
     conf = config.CONF
     conf(list(arguments), project="cinder")
     conf.register_opt(_CLUSTER_OPT)  # as cinder-volume does
-    for module in ("cinder.coordination", "cinder.backup.manager"):
+    for module in ("cinder.coordination", "cinder.backup.manager", "cinder.compute.nova"):
         importutils.import_module(module)  # registers its options
     return {
         "lustack": __version__,
@@ -64,6 +65,7 @@ def look(arguments: Sequence[str]) -> dict[str, Any]:
         "root_helper": utils.get_root_helper(),
         "cluster": conf.cluster,
         "coordination": conf.coordination.backend_url,
+        "has_account": bool(conf.nova.auth_type),
     }
 
 

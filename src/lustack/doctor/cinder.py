@@ -69,6 +69,7 @@ def examine(host: Host, python: str, config_files: Sequence[str], user: str = ""
         *_judge_backends(seen["backends"], host, as_user),
         *(() if is_root else look_at_rootwrap(seen["root_helper"], as_user)),
         *_judge_locks(seen),
+        _judge_account(seen),
         *_judge_backup(seen["backup"], as_user),
     ]
 
@@ -176,6 +177,18 @@ def _judge_locks(seen: dict[str, Any]) -> Iterable[Finding]:
         f"cluster = {seen['cluster'] or 'none'}, [coordination] backend_url = {found}",
         is_good=not seen["cluster"] or not found.startswith(("file:", "nothing")),
         remedy="hosts that share a back end need locks that reach all of them: etcd3+http://... or another of tooz",
+    )
+
+
+def _judge_account(seen: dict[str, Any]) -> Finding:
+    """Whether Cinder can have Nova do what a volume in use needs."""
+    return judge(
+        "account",
+        f"[nova] auth_type is {'' if seen['has_account'] else 'not '}set",
+        is_good=seen["has_account"],
+        remedy="give Cinder an account with the role `service` in section [nova] if guests use volumes: without one "
+        "Nova refuses their snapshots, does not see that they grow, and waits in vain when a server is rebuilt",
+        otherwise=Verdict.WARNING,
     )
 
 

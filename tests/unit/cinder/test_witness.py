@@ -50,6 +50,11 @@ def test_it_tells_what_cinders_interpreter_sees(look, tmp_path: Path):
     assert {Path(share["point"]).parent for share in backend["shares"]} == {tmp_path / "mnt"}
 
 
+@pytest.mark.parametrize(("text", "has_account"), [("", False), ("[nova]\nauth_type = password", True)])
+def test_it_tells_whether_cinder_itself_can_ask_nova(look, text: str, has_account: bool):
+    assert look("w1", f"volume_driver = {DRIVER}\n{text}")["has_account"] is has_account
+
+
 @pytest.mark.parametrize(
     ("section", "text", "trouble"),
     [

@@ -42,6 +42,7 @@ SEEN = {
     "root_helper": HELPER,
     "cluster": None,
     "coordination": "file:///var/lib/cinder",
+    "has_account": True,
 }
 NOBODY = pwd.getpwuid(65534).pw_name
 
@@ -167,6 +168,7 @@ def test_a_program_that_is_something_else_is_not_taken_for_ours(examine):
         ("options", Verdict.WARNING, {"backends": [OURS | {"operations": "auto"}]}),
         ("options", Verdict.WARNING, {"backends": [OURS | {"permissions": "auto"}]}),
         ("coordination", Verdict.BAD, {"cluster": "volumes"}),
+        ("account", Verdict.WARNING, {"has_account": False}),
         ("coordination", Verdict.BAD, {"cluster": "volumes", "coordination": None}),
         ("backup", Verdict.WARNING, {"backup": BACKUP | {"is_ready": False}}),
         ("backup", Verdict.BAD, {"backup": BACKUP | {"trouble": "backup_lustre_share is not set"}}),
