@@ -15,7 +15,7 @@ from pathlib import Path
 from openstack import exceptions
 from tests.cinder import api
 from tests.cinder.stand import wait_for
-from tests.openstack import catalogue, database, hypervisor, settings
+from tests.openstack import catalogue, database, guest, hypervisor, settings
 from tests.openstack.console import Console
 from tests.openstack.stand import BACKENDS, Stand
 
@@ -201,10 +201,16 @@ class Cloud:
         assert found[0]["virtual-size"] == size * api.GIB, (found[0], size)
         return [Path(each["filename"]).name for each in found]
 
-    def counter_of(self, volume) -> int:
-        """The counter of a guest that a volume holds, which nobody uses now."""
+    def counter_of(self, volume, block: int = guest.BLOCK) -> int:
+        """The counter of a guest that a volume holds, which nobody uses now.
+
+        Args:
+            volume: the volume.
+            block: where it is, in 512 bytes.
+        """
         copy = self.stand.site.root / "block"
-        place = [f"if={self.active_path(volume)}", f"of={copy}", "bs=512", "skip=2048", "count=2049"]
+        # What is counted begins at the begin.
+        place = [f"if={self.active_path(volume)}", f"of={copy}", "bs=512", f"skip={block}", f"count={block + 1}"]
         command = ["qemu-img", "dd", "-U", "-f", self.recorded_format(volume), "-O", "raw", *place]
         subprocess.run(command, check=True, capture_output=True)
         found = re.match(rb"GUEST-WROTE \w+ (\d+)", copy.read_bytes())

@@ -9,7 +9,10 @@ A kernel of the distribution, busybox and one script, on a FAT file system of 64
     GUEST-WROTE vdb 17                              a counter goes up in that block; said every few seconds
 
 Each disk but the first is written to every second, and the counter goes on from what the disk holds: a disk that loses
-writes goes back, and is seen doing so.
+writes goes back, and is seen doing so. On the first one the block is behind the file system, and only a guest of
+`labelled` writes to it, which says first which one it is:
+
+    GUEST-IMAGE second
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ BUILD = Path(__file__).parents[2] / "build" / "guest"
 MODULES = ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk")
 # Kernels for virtual machines, of Debian and of Ubuntu.
 KERNELS = ("linux-image-cloud-amd64", "linux-image-virtual")
+BLOCK, ROOT_BLOCK = 2048, 262144
+"""Where the counter of a disk is, and that of the first: at 1 MiB and at 128 MiB, in 512 bytes."""
 
 INIT = """#!/bin/busybox sh
 B=/bin/busybox
@@ -34,13 +39,15 @@ for m in @MODULES@; do [ -e /modules/$m.ko ] && $B insmod /modules/$m.ko; done
 $B mkdir /nodes
 # Which disk it is: another one has another number, however short its name was free.
 look() { echo $($B cat /sys/block/$1/size 2>/dev/null)-$($B cat /sys/block/$1/diskseq 2>/dev/null); }
+where() { [ $1 = vda ] && echo @ROOT_BLOCK@ || echo @BLOCK@; }
 # Write to a disk if it is the one that is meant. By a node of our own, since a name in /dev that is free for a moment
 # would become a file; and once it is open it is no other disk.
 put() (
   exec 3<>/nodes/$1 || exit
   [ "$(look $1)" = "$2" ] || exit
-  echo "GUEST-WROTE $1 $3" | $B dd bs=512 seek=2048 conv=sync,notrunc,fsync >&3
+  echo "GUEST-WROTE $1 $3" | $B dd bs=512 seek=$(where $1) conv=sync,notrunc,fsync >&3
 ) 2>/dev/null
+[ -n "$guest_image" ] && echo GUEST-IMAGE $guest_image
 echo GUEST-UP $($B cat /proc/sys/kernel/random/boot_id)
 turn=0
 while :; do
@@ -53,12 +60,13 @@ while :; do
     if [ "$known" != "$key" ]; then
       $B rm -f /nodes/$disk
       $B mknod /nodes/$disk b $($B tr : ' ' <$directory/dev)
-      holds=$($B dd if=/nodes/$disk bs=512 skip=2048 count=1 2>/dev/null | $B head -n 1 | $B tr -cd 'A-Za-z0-9 -')
+      place="bs=512 skip=$(where $disk) count=1"
+      holds=$($B dd if=/nodes/$disk $place 2>/dev/null | $B head -n 1 | $B tr -cd 'A-Za-z0-9 -')
       case $holds in "GUEST-WROTE "*) count=${holds##* } ;; *) count=0 ;; esac
       eval "key_$disk=$key"
       echo "GUEST-DISK $disk sectors=${key%-*} serial=$($B cat $directory/serial 2>/dev/null) holds=$holds"
     fi
-    [ $disk = vda ] && continue
+    [ $disk = vda ] && [ -z "$guest_image" ] && continue
     count=$((count + 1))
     eval "count_$disk=$count"
     put $disk $key $count && [ $((turn % 3)) = 0 ] && echo "GUEST-WROTE $disk $count"
@@ -67,7 +75,7 @@ while :; do
   for disk in vdb vdc vdd; do [ -e /sys/block/$disk ] || eval "key_$disk="; done
   $B sleep 1
 done
-"""
+""".replace("@ROOT_BLOCK@", str(ROOT_BLOCK)).replace("@BLOCK@", str(BLOCK))
 
 LOADER = """SERIAL 0 115200
 DEFAULT lustack
@@ -96,20 +104,42 @@ def image() -> Path:
     return made
 
 
+def labelled(word: str, to: Path) -> Path:
+    """Another disk of the guest, raw, that says which one it is when it boots, and is written to.
+
+    Args:
+        word: what it says.
+        to: an existing directory.
+
+    Raises:
+        subprocess.CalledProcessError: a program failed.
+    """
+    raw, loader = to / f"guest-{word}.raw", to / "syslinux.cfg"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", image(), raw], check=True)
+    # What the kernel does not know, it hands over in the environment.
+    loader.write_text(LOADER.replace("APPEND", f"APPEND guest_image={word}"))
+    subprocess.run(["mcopy", "-o", "-i", raw, loader, "::"], check=True, capture_output=True, env=_environment())
+    loader.unlink()
+    return raw
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "MTOOLS_SKIP_CHECK": "1"}
+
+
 def _make_disk(raw: Path) -> None:
     kernel = _unpack_kernel()
     (BUILD / "syslinux.cfg").write_text(LOADER)
     _make_initrd(kernel)
     with raw.open("wb") as file:
         file.truncate(64 << 20)
-    programs = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "MTOOLS_SKIP_CHECK": "1"}
     for command in (
         ["mkfs.vfat", "-F", "32", raw],
         ["mcopy", "-i", raw, next(kernel.glob("boot/vmlinuz-*")), "::vmlinuz"],
         ["mcopy", "-i", raw, BUILD / "initrd.gz", BUILD / "syslinux.cfg", "::"],
         ["syslinux", "-i", raw],
     ):
-        subprocess.run(command, check=True, capture_output=True, env=programs)
+        subprocess.run(command, check=True, capture_output=True, env=_environment())
 
 
 def _unpack_kernel() -> Path:

@@ -194,7 +194,11 @@ def nova(site: Site) -> Sections:
             "report_interval": 5,
             "force_raw_images": "false",
             "reserved_host_memory_mb": 0,
+            # Guests do little, and tempest has many at once.
+            "initial_cpu_allocation_ratio": 32,
             "shutdown_timeout": 2,
+            # Of a rebuild, while Cinder writes the image; Nova's own 20 s are for a machine that does nothing else.
+            "reimage_timeout_per_gb": 600,
             "sync_power_state_interval": -1,
             # When it is stopped it has nothing to finish.
             "graceful_shutdown_timeout": 20,
