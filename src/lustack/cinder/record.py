@@ -15,7 +15,7 @@ Rule 2: a file that began with a snapshot is qcow2. The bottom of the chain has 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from lustack.cinder.errors import CorruptRecordError
@@ -80,6 +80,14 @@ class Record:
     def find_snapshot(self, name: str) -> str | None:
         """The id of the snapshot that a file began with, or what stands in its place."""
         return next((key for key, file in self.snapshots.items() if file == name), None)
+
+    def find_left_out(self, chain: Collection[str]) -> str | None:
+        """The id of a snapshot whose file is not in the chain: it was merged into another, and that is not recorded.
+
+        Args:
+            chain: names of the files that the active one consists of.
+        """
+        return next((key for key, file in self.snapshots.items() if file not in chain), None)
 
     def render(self) -> str:
         """As it is written."""

@@ -128,8 +128,11 @@ class SnapshotMixin(LinkingMixin):
             self._sweep(volume, files)
             return
         layers = self._find_layers(files, files.recorded.snapshots[snapshot.id])
+        pulled = files.recorded.find_left_out([layer.name for layer in layers])
         if layers[0].backing is None:
             self._finish_pull(volume, files, snapshot.id)
+        elif layers[0].name == files.active and pulled is not None:
+            self._finish_pull_of(files, snapshot.id, pulled)
         elif self._is_shared(files.path(layers[0].backing)):
             # Another volume is made of what is below: nothing may be merged into it.
             self._write_record(files, files.recorded.with_kept(snapshot.id))
@@ -185,11 +188,10 @@ class SnapshotMixin(LinkingMixin):
             if below_id is None:
                 self._finish_pull(snapshot.volume, files, snapshot.id)
             else:
-                record = files.recorded.with_file(below_id, name).without_snapshot(snapshot.id)
-                self._write_record(files, record)
-                self._images.remove([files.path(backing)])
+                self._finish_pull_of(files, snapshot.id, below_id)
             return
-        self._ask_to_merge(snapshot, file_to_merge=name, merge_target_file=backing)
+        if self._find_higher(files, name) is not None:  # else Nova has done that, and nobody was left to record it
+            self._ask_to_merge(snapshot, file_to_merge=name, merge_target_file=backing)
         self._write_record(files, files.recorded.without_snapshot(snapshot.id))
         self._images.remove([files.path(name)])
 
@@ -213,6 +215,12 @@ class SnapshotMixin(LinkingMixin):
         self._set_formats(volume, base_format="qcow2", format="qcow2")
         after = self._write_record(self._files(volume), files.recorded.without_snapshot(snapshot_id))
         self._sweep(volume, after)
+
+    def _finish_pull_of(self, files: VolumeFiles, snapshot_id: str, below_id: str) -> None:
+        """The latest snapshot's file holds what that of the one before held, and so begins with that one."""
+        before = files.recorded.snapshots[below_id]
+        self._write_record(files, files.recorded.with_file(below_id, files.active).without_snapshot(snapshot_id))
+        self._images.remove([files.path(before)])
 
     def _ask_to_merge(self, snapshot: Any, **request: str | None) -> None:
         context = snapshot.obj_context

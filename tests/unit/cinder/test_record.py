@@ -45,3 +45,9 @@ def test_a_file_is_a_volume_s_own_by_its_name():
     assert is_own_file("volume-1.info", NAME)
     assert not is_own_file("volume-10", NAME)
     assert not is_own_file("volume-1.a/../b", NAME)
+
+
+def test_a_snapshot_whose_file_was_merged_is_found():
+    record = Record("v.b", {"a": "v.a", "b": "v.b"})
+    assert record.find_left_out(["v.b", "v.a", "v"]) is None
+    assert record.find_left_out(["v.b", "v"]) == "a"

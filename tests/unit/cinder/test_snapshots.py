@@ -300,6 +300,35 @@ def test_a_kill_after_nova_merged_is_finished_by_a_second_try(stage: Bench):
     assert len(stage.names()) == 2
 
 
+@pytest.mark.parametrize("is_attached", [False, True])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_kill_after_nova_merged_leaves_the_other_snapshots_as_they_were(
+    stage: Bench, index: int, *, is_attached: bool
+):
+    volume, snapshots = fill(stage, "raw")
+    nova = attach(stage, volume, snapshots, "deleting")
+    write, stage.driver._write_record = stage.driver._write_record, raise_cut
+    with pytest.raises(CutError):
+        stage.driver.delete_snapshot(snapshots[index])
+    stage.driver._write_record = write
+    snapshots[index].status = "deleting"
+    if not is_attached:  # the guest was stopped, and the disk taken away
+        volume.attach_status, volume.status = "detached", "available"
+    stage.driver.delete_snapshot(snapshots[index])
+    assert len(nova.asked) == 1
+    assert holds_all(stage, volume)
+    assert len(stage.names()) == 4
+    volume.attach_status, volume.status = "detached", "available"
+    latest = 1 if index == 2 else 2
+    stage.driver.revert_to_snapshot(None, volume, snapshots[latest])
+    seen = [(number, 0 if number == 1 else number) for number in range(1, latest + 2)]
+    assert stage.reads_all(volume, *seen, (0, latest + 2))
+
+
+def raise_cut(*_: object) -> None:
+    raise CutError
+
+
 def test_a_snapshot_that_is_not_recorded_is_not_the_driver_s_to_refuse(stage: Bench):
     volume, _ = fill(stage, "raw")
     stage.driver.delete_snapshot(Snapshot(volume))
