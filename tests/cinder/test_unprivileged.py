@@ -72,6 +72,31 @@ def test_volumes_live_without_root(cinder: api.Cinder, kind: str):
     assert set(directory.iterdir()) == before
 
 
+# Another user without rights, as libvirt's guests are.
+GUEST = 64055
+
+
+def test_files_that_libvirt_gave_to_its_guests_are_still_the_service_s(cinder: api.Cinder):
+    volume = cinder.create(1, "own")
+    cinder.write(volume, 0x41, 3)
+    first, second = cinder.snapshot(volume, "first"), cinder.snapshot(volume, "second")
+    cinder.write(volume, 0x42, 5)
+    for path in cinder.share_of(volume).glob(f"*{volume.id}*"):
+        if path.suffix != ".info":  # which is no disk
+            os.chown(path, GUEST, GUEST)
+    clone = cinder.create(2, "own", source_volid=volume.id)
+    cinder.api.volumes.extend(volume, 2)
+    cinder.volume(volume)
+    cinder.gone(first, second)
+    assert cinder.active_path(volume).stat().st_uid == GUEST
+    cinder.api.volumes.extend(volume, 3)
+    cinder.volume(volume)
+    for each in (volume, clone):
+        cinder.check(each)
+        cinder.holds(each, (0x41, 3), (0x42, 5))
+    cinder.gone(volume, clone)
+
+
 @pytest.mark.parametrize("kind", ["root-qcow2", *LONG])
 def test_backups_are_made_without_root(cinder: api.Cinder, kind: str):
     volume = cinder.create(1, kind)

@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from oslo_concurrency import processutils
+from oslo_log import log as logging
 
-from lustack.cinder import keys, record, recorder
+from lustack.cinder import access, keys, record, recorder
 from lustack.cinder.errors import UnknownFormatError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.images import Image, Images, Layer
 from lustack.cinder.record import is_own_file
 
+LOG = logging.getLogger(__name__)
 _FORMATS: Final = frozenset({"format", "base_format"})
 MANAGED: Final = "managed"
 """What is recorded with a volume before a file that was there becomes its own: its id."""
@@ -36,6 +38,7 @@ class ChainMixin:
     _images: Images
     _secure_permissions: bool
     _get_mount_point_for_share: Any
+    _said_no_lists: bool = False
 
     def _run(self, *command: str, **options: Any) -> tuple[str, str]:
         """Run a command as the configuration says: as root, or as the service's own user."""
@@ -144,7 +147,23 @@ class ChainMixin:
 
     def _set_rw_permissions(self, path: str) -> None:
         """Let those use a file who may: the service's user and group, or everybody (nas_secure_file_permissions)."""
+        if not self._execute_as_root and access.is_given_away(path):
+            return  # by libvirt to its guests, after this was done
         self._run("chmod", f"{self._mode:o}", path)
+        self._keep_access(path)
+
+    def _keep_access(self, path: str) -> None:
+        """See that a file stays usable for the service when libvirt gives it to a guest."""
+        if self._execute_as_root or not self._secure_permissions or access.keep(path, self._mode):
+            return
+        if not self._said_no_lists:
+            self._said_no_lists = True
+            LOG.warning(
+                "%s: the file system has no access control lists: put user %d into the group of libvirt's guests "
+                "(`group` in qemu.conf), or set nas_secure_file_operations = false",
+                path,
+                os.geteuid(),
+            )
 
     def _exists(self, path: str) -> bool:
         try:

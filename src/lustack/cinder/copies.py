@@ -130,6 +130,7 @@ class CopyMixin(SnapshotMixin):
         """Copy a file of bytes; it has its size and its permissions then, and is durable."""
         words = (original.path, copy.path, size_gib * GIB, self._mode)
         self._run(*copier.render_command(*words, is_for_root=self._execute_as_root))
+        self._keep_access(copy.path)
         if is_thick:
             self._images.resize(copy, size_gib, is_thick=True)
             self._images.make_durable(copy.path)

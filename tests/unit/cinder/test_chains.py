@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import builtins
 import os
+from pathlib import Path
 
 import pytest
 from cinder import exception
-from tests.unit.cinder.bench import Bench, Snapshot
+from tests.unit.cinder.bench import Bench, Snapshot, Volume
+
+from lustack.cinder import access
 
 
 def test_a_record_that_only_root_may_read_is_read_as_root(stage: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -53,3 +56,41 @@ def test_a_record_that_cannot_be_read_stops_everything_and_stays(stage: Bench, c
     with pytest.raises(exception.VolumeDriverException, match="nothing was changed"):
         stage.driver.create_snapshot(Snapshot(volume))
     assert record.read_bytes() == content
+
+
+@pytest.fixture
+def own(tmp_path: Path, coordinated: None, programs: Path) -> Bench:
+    """A driver that uses files as its own user."""
+    bench = Bench(tmp_path, nas_secure_file_operations="true", nas_secure_file_permissions="true")
+    bench.set_up()
+    return bench
+
+
+def test_each_file_stays_usable_for_the_service_s_own_user(own: Bench, monkeypatch: pytest.MonkeyPatch):
+    kept = []
+    monkeypatch.setattr(access, "keep", lambda path, mode: kept.append((os.path.basename(path), mode)) or True)
+    volume = own.create()
+    snapshot = Snapshot(volume)
+    own.driver.create_snapshot(snapshot)
+    copy = Volume(1)
+    own.driver.create_volume_from_snapshot(copy, snapshot)
+    names = [volume.name, f"{volume.name}.{snapshot.id}", copy.name]
+    assert kept == [(name, 0o660) for name in names]
+
+
+def test_what_libvirt_has_given_to_a_guest_keeps_its_permissions(own: Bench, monkeypatch: pytest.MonkeyPatch):
+    volume = own.create()
+    monkeypatch.setattr(access, "is_given_away", lambda path: True)
+    own.commands.clear()
+    own.driver._set_rw_permissions(str(own.share / volume.name))
+    assert own.commands == []
+
+
+@pytest.mark.expects_log("has no access control lists: put user [0-9]+ into the group of libvirt's guests")
+def test_where_it_would_not_stay_usable_that_is_said_once_with_the_remedy(
+    own: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(access, "keep", lambda path, mode: False)
+    own.create()
+    own.create()
+    assert caplog.text.count("has no access control lists") == 1
