@@ -5,7 +5,6 @@ What stands for sudo hands its arguments and its streams over a socket to this p
 but cinder-rootwrap, with Cinder's own filters and ours, and the helper of privsep.
 
 Rule 1: a service may read everything, since its interpreter may lie below /root; it may write only what is its own.
-    The programs that touch files of volumes for it may not read more either.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -37,10 +35,6 @@ socket.send_fds(client, [json.dumps([os.getcwd(), *sys.argv[1:]]).encode()], [0,
 sys.exit(int(client.recv(16) or b"1"))
 """
 
-# Programs that a service runs on files of volumes, which it finds before the system's.
-TOUCHING = ("chmod", "cp", "dd", "fallocate", "find", "mv", "qemu-img", "rm", "stat", "truncate")
-TOUCH = '#!/bin/sh\nexec setpriv --ambient-caps=-all --inh-caps=-all {program} "$@"\n'
-
 ROOTWRAP = """[DEFAULT]
 filters_path = {shipped}/etc/cinder/rootwrap.d,{ours}/etc/cinder/rootwrap.d
 exec_dirs = {root}/bin,{shipped}/bin,/usr/sbin,/usr/bin,/sbin,/bin
@@ -63,8 +57,6 @@ def prepare(stand: Stand) -> None:
     text = path.read_text().replace("[DEFAULT]\n", f"[DEFAULT]\nrootwrap_config = {stand.etc}/rootwrap.conf\n", 1)
     path.write_text(text + CONF.format(etc=stand.etc))
     write_program(stand.root / "bin" / "sudo", SUDO.format(python=sys.executable, root=stand.root))
-    for name in TOUCHING:
-        write_program(stand.root / "bin" / name, TOUCH.format(program=shutil.which(name)))
     for directory in (stand.state, stand.etc):
         subprocess.run(["chown", "-R", f"{UID}:{UID}", directory], check=True)
     os.chown(stand.root, UID, UID)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -129,12 +130,17 @@ class MountingMixin:
         return block_bytes * blocks, block_bytes * free
 
     def _check_fitness(self, share: configured.ConfiguredShare, point: str) -> None:
-        """Make an image as a guest's qemu would: that needs the right to write, and locks."""
+        """See that nobody else may write there; make an image as a guest's qemu would: that needs rights, and locks."""
         faults = self._remotefsclient.find_faults(share.address)
         if faults:
             raise UnfitMountError(share.address, "; ".join(faults))
-        probe = os.path.join(point, f"{_PROBE}.{os.uname().nodename}.{os.getpid()}")
         limit_s = self.configuration.lustre_answer_timeout
+        mode = int(self._runner.run(["stat", "-c", "%a", point], key=point, limit_s=limit_s), 8)
+        if mode & stat.S_IWOTH:
+            # Such as by a link with the name of a volume, or of the probe below, which root would follow.
+            fault = f"everybody may write there (mode {mode:o}), and so replace volumes: chmod o-w the directory"
+            raise UnfitMountError(share.address, fault)
+        probe = os.path.join(point, f"{_PROBE}.{os.uname().nodename}.{os.getpid()}")
         for command in (["qemu-img", "create", "-q", "-f", "raw", probe, "64K"], ["rm", "-f", probe]):
             try:
                 self._runner.run(command, key=point, limit_s=limit_s, as_root=self._execute_as_root)

@@ -33,6 +33,8 @@ with tempfile.NamedTemporaryFile(dir=sys.argv[1], prefix=".lustack-doctor-") as 
         print("not exclusive")
     except BlockingIOError:
         print("exclusive")
+if os.stat(sys.argv[1]).st_mode & 2:
+    print("everybody may write there, and so replace volumes")
 """
 
 
@@ -141,12 +143,15 @@ class Host:
             remedy = "see that the servers answer (lfs check servers), that it is mounted with flock and may be written"
             yield Finding("mount", Verdict.BAD, f"{point}: {_say(error)}", remedy)
             return
+        locks, _, rights = said.strip().partition("\n")
         yield judge(
             "locks",
-            f"{point}: locks are {said.strip()}",
-            is_good=said.strip() == "exclusive",
+            f"{point}: locks are {locks}",
+            is_good=locks == "exclusive",
             remedy="mount with -o flock",
         )
+        if rights:
+            yield Finding("rights", Verdict.BAD, f"{point}: {rights}", "chmod o-w that directory")
 
 
 def _say(error: CommandError | NoAnswerError) -> str:

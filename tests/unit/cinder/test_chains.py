@@ -58,6 +58,33 @@ def test_a_record_that_cannot_be_read_stops_everything_and_stays(stage: Bench, c
     assert record.read_bytes() == content
 
 
+def test_a_record_that_is_a_link_is_not_followed(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    elsewhere = stage.root / "elsewhere"
+    elsewhere.write_text(f'{{"active": "{volume.name}"}}')
+    (stage.share / f"{volume.name}.info").symlink_to(elsewhere)
+    with pytest.raises(exception.VolumeDriverException, match="symbolic link; nothing was changed"):
+        stage.driver.create_snapshot(Snapshot(volume))
+    assert stage.names() == [volume.name, f"{volume.name}.info"]
+
+
+def test_a_record_that_is_a_pipe_holds_nobody_up(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    os.mkfifo(stage.share / f"{volume.name}.info")
+    with pytest.raises(exception.VolumeDriverException, match="nothing was changed"):
+        stage.driver.create_snapshot(Snapshot(volume))
+
+
+def test_other_errors_of_a_record_are_errors(stage: Bench):
+    stage.set_up()
+    volume = stage.create()
+    (stage.share / f"{volume.name}.info").mkdir()
+    with pytest.raises(IsADirectoryError):
+        stage.driver.create_snapshot(Snapshot(volume))
+
+
 @pytest.fixture
 def own(tmp_path: Path, coordinated: None, programs: Path) -> Bench:
     """A driver that uses files as its own user."""

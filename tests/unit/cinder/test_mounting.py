@@ -73,6 +73,16 @@ def test_a_share_that_is_not_fit_says_how_to_mend_it(stage: Bench, message: str,
         stage.set_up()
 
 
+def test_a_share_where_everybody_may_write_is_refused_before_anything_is_written(stage: Bench, caplog):
+    stage.driver._say_failing = lambda what, error: stage.driver._failing.update({what: str(error)})
+    stage.share.mkdir(parents=True)
+    stage.share.chmod(0o1777)
+    refuse(stage, "create", "it was written to")
+    with pytest.raises(exception.VolumeDriverException, match=r"everybody may write there \(mode 1777\).*chmod o-w"):
+        stage.set_up()
+    stage.share.chmod(0o755)
+
+
 def test_options_that_lose_locks_are_refused(stage: Bench):
     stage.client.find_faults = lambda share: [
         "locks do not reach other nodes: mount with -o flock instead of localflock"

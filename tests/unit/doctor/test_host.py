@@ -123,3 +123,12 @@ def test_a_sibling_with_the_same_beginning_is_not_below():
 
 def test_versions_have_two_or_three_parts():
     assert [parse_version(text) for text in ("v8.2 x", "10.0.1", "none")] == [(8, 2, 0), (10, 0, 1), (0, 0, 0)]
+
+
+def test_a_share_where_everybody_may_write_is_bad(base):
+    point = base / "hash"
+    assert "rights" not in verdicts(host(base).look_at_share("mds@tcp:/lustre/volumes", str(point)))
+    point.chmod(0o777)
+    found = verdicts(host(base).look_at_share("mds@tcp:/lustre/volumes", str(point)))
+    assert found["rights"] == Verdict.BAD
+    assert found["locks"] == Verdict.OK
