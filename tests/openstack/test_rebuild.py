@@ -7,6 +7,7 @@ Both images write to their disk and say at boot which one they are, so that the 
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -117,3 +118,25 @@ def test_a_rebuilt_server_boots_its_new_image_and_the_snapshots_keep_the_old_one
     assert find_word(console) == FIRST
     assert cloud.chain_of(root) == [active]
     assert cloud.volumes.get_volume(root.id).volume_image_metadata["image_name"] == FIRST
+
+
+@pytest.mark.parametrize("rebuilt", ["raw"], indirect=True)
+def test_a_rebuild_that_failed_is_done_again_when_the_volumes_count_as_used(cloud: Cloud, rebuilt: Rebuilt, images):
+    path = cloud.stand.site.root / "large.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "2G"], check=True)
+    with path.open("rb") as file:
+        large = cloud.connection.image.create_image(
+            "large", data=file, disk_format="qcow2", container_format="bare", wait=True
+        )
+    path.unlink()
+    cloud.snapshot(rebuilt.root, "snapshot")
+    written = rebuilt.console.counter(DISK)
+    cloud.servers.rebuild_server(rebuilt.server.id, large)
+    cloud.server(rebuilt.server, "ERROR")
+    cloud.connection.image.delete_image(large.id)
+    for volume in (rebuilt.root, rebuilt.disk):
+        cloud.volume(volume, "reserved")
+        cloud.volumes.reset_volume_status(volume.id, "in-use", "attached", None)
+    assert rebuild(cloud, rebuilt, images[SECOND]) == ""
+    assert find_word(rebuilt.console) == SECOND
+    assert held(rebuilt.console.disk(DISK, GIB_SECTORS)) >= written
