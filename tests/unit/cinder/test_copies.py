@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 from cinder import exception
+from cinder.image import image_utils
 from novaclient import exceptions as client_exceptions
 from oslo_concurrency import processutils
 from tests.unit.cinder.bench import GIB, Attachment, Bench, Snapshot, Type, Volume
@@ -201,6 +202,7 @@ class Glance:
 
     def __init__(self, path: Path, disk_format: str) -> None:
         self.path = path
+        self.fetched: list[str] = []
         size = path.stat().st_size if path.exists() else 0
         self.meta = {"id": "i", "disk_format": disk_format, "container_format": "bare", "size": size, "properties": {}}
 
@@ -208,6 +210,7 @@ class Glance:
         return self.meta
 
     def download(self, context: object, image_id: str, file) -> None:
+        self.fetched.append(file.name)
         self._copy(self.path, file.name)
 
     def update(self, context: object, image_id: str, meta: dict, file, **more: object) -> None:
@@ -285,6 +288,25 @@ def test_an_image_that_cannot_be_written_leaves_a_volume_with_snapshots_as_it_wa
         stage.driver.copy_image_to_volume(Context(), volume, Glance(stage.root / "image", "raw"), "i")
     assert stage.names() == before
     assert stage.reads(volume, 2, 0)
+
+
+def test_what_is_fetched_of_an_image_goes_at_the_next_start_when_the_service_is_killed(stage: Bench):
+    stage.set_up()
+    volume, images = stage.create(), image_of(stage, 4)
+    stage.driver.copy_image_to_volume(Context(), volume, images, "i")
+    (name,) = images.fetched
+    Path(name).touch()
+    image_utils.cleanup_temporary_file("here@lustre")
+    assert list((stage.root / "conversion").iterdir()) == []
+
+
+def test_an_image_that_cinder_has_fetched_already_is_not_fetched_again(stage: Bench):
+    stage.set_up()
+    volume, images, context = stage.create(), image_of(stage, 4), Context()
+    with image_utils.TemporaryImages.fetch(images, context, "i"):
+        stage.driver.copy_image_to_volume(context, volume, images, "i")
+    assert len(images.fetched) == 1
+    assert stage.reads_all(volume, (4, 0), (0, 5))
 
 
 # A kill in the middle leaves a qcow2 file without a header; another try is what heals the volume.
