@@ -2,6 +2,11 @@
 """What Cinder's own NFS driver (29.0.0) does wrong in the code that we inherit, and our driver beside it.
 
 Each test does the same with both. When the stock half of one fails, the release mended it: then our remedy can go.
+
+What needs no Cinder is beside our own code: that `nas_secure_file_*` is overruled in tests/unit/cinder/test_driver.py,
+a share that another process has mounted meanwhile in tests/unit/brick/test_client.py, mounts that Nova keeps for ever
+in tests/unit/nova/test_volume.py. Files that libvirt keeps after a snapshot of a disk in use: test_unprivileged.py,
+since the NFS driver makes no snapshots where files are not used as root.
 """
 
 from __future__ import annotations

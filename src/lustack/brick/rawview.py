@@ -192,7 +192,7 @@ def _say(text: str) -> None:
 
 def _find_program(root_helper: str) -> list[str]:
     if os.geteuid() == 0:
-        return [sys.executable, "-m", "lustack.brick.rawview"]
+        return [sys.executable, "-P", "-m", "lustack.brick.rawview"]  # nothing of the working directory
     # By its bare name: that is what the filter for rootwrap matches.
     return [*shlex.split(root_helper), "lustack-rawview"]
 
