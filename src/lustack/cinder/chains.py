@@ -9,7 +9,6 @@ Rule 2: formats are recorded with the volume in Cinder: `format` of the active f
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -19,9 +18,10 @@ from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from lustack.cinder import access, keys, record, recorder
-from lustack.cinder.errors import CorruptRecordError, UnknownFormatError
+from lustack.cinder.errors import UnknownFormatError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.images import Image, Images, Layer
+from lustack.cinder.looking import open_plain
 from lustack.cinder.record import is_own_file
 
 LOG = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class ChainMixin:
 
     def _read_record(self, path: str, volume_name: str) -> record.Record | None:
         try:
-            with open(path, "rb", opener=_open_record) as file:
+            with open(path, "rb", opener=open_plain) as file:
                 text: str | bytes = file.read()
         except FileNotFoundError:
             return None
@@ -172,13 +172,3 @@ class ChainMixin:
         except processutils.ProcessExecutionError:
             return False
         return True
-
-
-def _open_record(path: str, flags: int) -> int:
-    """Open a file of ours: who put a link there, or a pipe, gains nothing and holds nobody up."""
-    try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise CorruptRecordError(path, "it is a symbolic link") from error

@@ -271,7 +271,9 @@ class Healing:
         try:
             return os.path.exists(active) and Images(processutils.execute).is_locked(active)
         except processutils.ProcessExecutionError as error:
-            raise NotHealedError(self.volume.id, f"{active} cannot be opened: {error.stderr}") from error
+            raise NotHealedError(
+                self.volume.id, f"{active} cannot be opened, as root or Cinder's user: {error.stderr}"
+            ) from error
 
     def _go_back(self, mine: Row, other: Row) -> tuple[dict[str, Any], dict[str, Any]]:
         """The volume is what it was; the copy is to be deleted, under the name that it has."""

@@ -7,9 +7,11 @@ Rule 1: looks only, at the record and at the first bytes of a file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import Final
 
+from lustack.cinder.errors import CorruptRecordError
 from lustack.cinder.halfway import Place
 from lustack.cinder.record import SUFFIX, Record, parse
 
@@ -24,13 +26,16 @@ def look_at_files(directory: str, name: str) -> Place:
         name: of the volume.
 
     Raises:
-        CorruptRecordError: its record cannot be read.
+        CorruptRecordError: its record cannot be read, or a file is a symbolic link.
         PermissionError: its files cannot be.
     """
     active = find_active(directory, name)
     # Without a file of that name the active one is the bottom: everything was pulled into it.
     for bottom in (name, active):
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(directory, bottom), "rb") as file:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open(os.path.join(directory, bottom), "rb", opener=open_plain) as file,
+        ):
             return Place(exists=True, may_be_qcow2=file.read(len(_MAGIC)) == _MAGIC, has_overlay=bottom != active)
     return Place(exists=False)
 
@@ -61,7 +66,25 @@ def read_record(directory: str, name: str) -> Record | None:
     """
     path = os.path.join(directory, name + SUFFIX)
     try:
-        with open(path, "rb") as record:
+        with open(path, "rb", opener=open_plain) as record:
             return parse(record.read(), path, name)
     except FileNotFoundError:
         return None
+
+
+def open_plain(path: str, flags: int) -> int:
+    """Open a file of ours, as an opener of `open`: who put a link there, or a pipe, gains nothing and holds nobody up.
+
+    Args:
+        path: the file.
+        flags: of open(2).
+
+    Raises:
+        CorruptRecordError: it is a symbolic link.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise CorruptRecordError(path, "it is a symbolic link") from error

@@ -314,7 +314,7 @@ def test_a_guest_that_nova_may_be_moving_is_left_alone(stage: Bench, programs: P
         moving.heal()
     (programs / "qemu-io").write_text("#!/bin/sh\necho Input/output error >&2\nexit 1\n")
     (programs / "qemu-io").chmod(0o755)
-    with pytest.raises(NotHealedError, match="cannot be opened: Input/output error"):
+    with pytest.raises(NotHealedError, match="as root or Cinder's user: Input/output error"):
         moving.heal()
 
 
