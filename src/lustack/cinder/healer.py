@@ -257,12 +257,24 @@ class Healing:
             why = "Nova is copying it still, or died doing so: virsh blockjob SERVER DISK --abort, on the server's node"
             raise NotHealedError(self.volume.id, why)
         # Cinder completes what Nova has done; a guest that was started again since on the file of before is there.
-        if uses_other or (self.volume.migration_status == "completing" and not uses_mine):
-            return True
-        if not uses_mine:
-            why = "its server does not run, so that nobody knows which of the two files is the newer: detach it first"
-            raise NotHealedError(self.volume.id, why)
-        return False
+        is_told = self.volume.migration_status == "completing" or self._is_said_to_be_over()
+        if uses_mine or uses_other or is_told:
+            return not uses_mine
+        why = "its server does not run, so that nobody knows which of the two files is the newer: detach it first"
+        if not self.volume.volume_attachment:
+            ids = " ".join(each.id for each in self.copy.volume_attachment)
+            why = (
+                "its server does not run, and Nova has deleted its attachment: where Nova has the volume still, the "
+                "guest had gone on with the copy: say with --attachment which Nova has; where it was detached, the "
+                f"volume is what it was: cinder attachment-delete {ids}, and ask again"
+            )
+        raise NotHealedError(self.volume.id, why)
+
+    def _is_said_to_be_over(self) -> bool:
+        """Whether Nova is known to have an attachment of a server that it has deleted, as it does after the switch."""
+        servers = [each.instance_uuid for each in self.copy.volume_attachment] if self._known_id else []
+        asking = self.volume.obj_context
+        return any(attachments.find_deleted(asking, self.volume.id, each, self._known_id) for each in servers)
 
     def _is_written_to(self, share: ServedShare, name_id: str) -> bool:
         """Whether a guest writes to the files that have the name of a volume."""

@@ -225,6 +225,30 @@ def test_the_attachment_that_nova_knows_can_be_said(stage: Bench):
     moving.check_switched()
 
 
+def test_a_server_that_stopped_when_nova_had_switched_it_goes_on_with_the_copy_when_that_is_said(stage: Bench):
+    moving = Moving(stage)
+    moving.switch()
+    for known_id in (None, str(uuid.uuid4()), moving.other.id):
+        with pytest.raises(NotHealedError, match="say with --attachment which Nova has"):
+            moving.heal(known_id=known_id)
+    moving.heal(known_id=moving.known.id)
+    moving.check_switched()
+
+
+def test_a_volume_that_was_detached_when_nova_had_not_switched_is_what_it_was(stage: Bench):
+    moving = Moving(stage)
+    with pytest.raises(NotHealedError, match="detach it first"):
+        moving.heal()
+    moving.detach(moving.known)
+    with pytest.raises(NotHealedError, match=f"cinder attachment-delete {moving.other.id}, and ask again"):
+        moving.heal()
+    moving.detach(moving.other)
+    moving.heal()
+    volume = moving.load(moving.volume.id)
+    assert (volume.status, volume.attach_status, volume.volume_attachment.objects) == ("available", "detached", [])
+    moving.check()
+
+
 def test_an_attachment_that_cinder_has_forgotten_is_named(stage: Bench):
     moving = Moving(stage)
     moving.switch()
