@@ -21,8 +21,8 @@ example:
   lustack volume heal VOLUME
   cinder delete COPY                           as the command has printed it
 
-Where Nova had switched the guest, and did not hear of the end of the migration, Nova has an attachment that Cinder has not
-(`cinder attachment-list --volume-id VOLUME`). Where Cinder cannot know that, by itself or as the server does not run, say it:
+Where Nova had switched the guest and did not hear of the end of the migration, it has an attachment that Cinder has not
+(`cinder attachment-list --volume-id VOLUME`). Where Cinder cannot know that by itself, say it:
 
   openstack --os-compute-api-version 2.89 server volume list SERVER
   cinder reset-state --state error VOLUME
