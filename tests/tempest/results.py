@@ -175,7 +175,8 @@ def render(suites: Sequence[Suite], facts: Sequence[str], meanings: Mapping[str,
     Args:
         suites: what ran.
         facts: what they ran with, a sentence each.
-        meanings: regular expressions of reasons for which tempest skips a test, and what each means here.
+        meanings: regular expressions of what tempest says of tests that it skips, or that failed before, and what each
+            means here.
     """
     rows = [
         (f"`{each.title}`", *(len(each.having(outcome)) for outcome in OUTCOMES), len(each.mended), round(each.seconds))
@@ -189,13 +190,16 @@ def render(suites: Sequence[Suite], facts: Sequence[str], meanings: Mapping[str,
         for title, found in (
             ("Failed", suite.having(FAILED)),
             ("Not run, and why", suite.having(NOT_RUN)),
-            ("Run again, and what was wrong before", suite.mended),
         ):
             if found:
                 lines += ["", f"### {title}", "", *_table(("reason", "tests"), _gather(found))]
-        if found := suite.having(SKIPPED):
-            rows = [(reason, _explain(reason, meanings), names) for reason, names in _gather(found)]
-            lines += ["", "### Skipped by tempest, and why", "", *_table(("it says", "that is", "tests"), rows)]
+        for title, found in (
+            ("Skipped by tempest, and why", suite.having(SKIPPED)),
+            ("Run again, and what was wrong before", suite.mended),
+        ):
+            if found:
+                rows = [(reason, _explain(reason, meanings), names) for reason, names in _gather(found)]
+                lines += ["", f"### {title}", "", *_table(("it says", "that is", "tests"), rows)]
     return "\n".join(lines) + "\n"
 
 

@@ -50,11 +50,11 @@ def make_suite(*runs, names=(BACKUPS,), excluded=None):
 
 def test_the_last_result_of_a_test_counts_and_the_page_says_how_it_failed_before():
     suite = make_suite([Result(BACKUPS, FAILED, reason="Timeout: too slow")], [Result(BACKUPS, PASSED)])
-    page = render([suite], [], {})
+    page = render([suite], [], {"too slow": "a busy machine"})
     assert "| `volume` | 1 | 0 | 0 | 0 | 1 | 60 |" in page
     assert "### Failed" not in page
     assert "### Run again, and what was wrong before" in page
-    assert "| Timeout: too slow | `Backups.test_make` |" in page
+    assert "| Timeout: too slow | a busy machine | `Backups.test_make` |" in page
 
 
 def test_a_test_that_fails_again_is_failed():
