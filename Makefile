@@ -57,7 +57,7 @@ openstack: .venv/.ready-openstack  ## run a whole OpenStack with guests to try v
 	@$(TOX) -e openstack --notest </dev/null
 	@exec .tox/openstack/bin/python tests/openstack/run.py $(STAND) </dev/null
 
-test-openstack: .venv/.ready-openstack  ## volumes and guests in a whole OpenStack: a quarter of an hour, as root
+test-openstack: .venv/.ready-openstack  ## volumes and guests in a whole OpenStack, and what is left when services die: half an hour, as root
 	@$(TOX) -e openstack </dev/null
 
 tempest: .venv/.ready-openstack  ## OpenStack's own tests of volumes in a whole OpenStack; writes doc/tempest.md

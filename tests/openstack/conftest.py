@@ -20,6 +20,11 @@ from tests.openstack.cloud import Cloud
 from tests.openstack.stand import Stand, attach, find_left_over, list_rules, running
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What kills the services comes last."""
+    items.sort(key=lambda item: item.path.name == "test_cut_off.py")
+
+
 @pytest.fixture(scope="session")
 def stand() -> Iterator[Stand]:
     mounts.needs_root()

@@ -125,6 +125,7 @@ def start_compute(stand: Stand) -> None:
 
 def _environment(root: Path) -> dict[str, str]:
     path = f"{root / 'bin'}:{PROGRAMS}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    # Where `gates` puts what services load first.
     return os.environ | {"PATH": path, "PYTHONPATH": str(root / "python"), "PYTHONWARNINGS": "ignore"}
 
 

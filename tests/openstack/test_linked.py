@@ -6,23 +6,18 @@ The file that is shared has the same checksum as long as it has a name, whatever
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.cinder import api
 from tests.openstack.cloud import KINDS, Cloud
 from tests.openstack.console import DISK, GIB_SECTORS, Console
+from tests.openstack.marks import digest, find_mark, mark
 
 pytestmark = pytest.mark.timeout(3600)
 
 SECOND_DISK = "vdc"
-MARK_MIB, MARK_AT_MIB = 4, 256
-"""Bytes of the source that no guest writes to, and where they are."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +36,6 @@ class Frozen:
         return digest(self.path) == self.digest
 
 
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def link(cloud: Cloud, kind: str, source, snapshot, name: str = "linked") -> tuple[object, Frozen]:
     """A volume of a snapshot of a volume that has no other, and the file that both share."""
     cloud.make_type(f"{kind}-linked", **{"volume_backend_name": kind, "lustre:copies": "linked"})
@@ -56,25 +46,6 @@ def link(cloud: Cloud, kind: str, source, snapshot, name: str = "linked") -> tup
     assert path.samefile(share / f"volume-{source.id}")
     assert cloud.chain_of(made) == [f"volume-{made.id}.linked", path.name]
     return made, Frozen(path, before)
-
-
-def mark(cloud: Cloud, volume) -> str:
-    """Write bytes into a volume that nobody uses; their checksum."""
-    source = cloud.stand.site.root / "mark"
-    source.write_bytes(os.urandom(MARK_MIB * (1 << 20)))
-    command = f"write -s {source} {MARK_AT_MIB}M {MARK_MIB}M"
-    api.io(cloud.active_path(volume), cloud.recorded_format(volume), command)
-    return digest(source)
-
-
-def find_mark(cloud: Cloud, volume) -> str:
-    """The checksum of what is where `mark` has written."""
-    copy = cloud.stand.site.root / "mark"
-    place = [f"if={cloud.active_path(volume)}", f"of={copy}", "bs=1M", f"skip={MARK_AT_MIB}"]
-    # It counts from the begin, not from what is skipped. Source: qemu 7.2, qemu-img.c, img_dd.
-    command = ["qemu-img", "dd", "-U", "-f", cloud.recorded_format(volume), "-O", "raw", *place]
-    subprocess.run([*command, f"count={MARK_AT_MIB + MARK_MIB}"], check=True, capture_output=True)
-    return digest(copy)
 
 
 def held(text: str) -> int:
