@@ -14,11 +14,12 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+import requests
 from cinderclient import client, exceptions
 from cinderclient.contrib import noauth
 from keystoneauth1 import session
 from keystoneauth1.exceptions import ConnectTimeout
-from tests.cinder.stand import PROJECT, Stand, wait_for
+from tests.cinder.stand import FIXED_KEY, PROJECT, Stand, wait_for
 
 GIB = 1 << 30
 MICROVERSION = "3.71"
@@ -132,6 +133,18 @@ class Cinder:
         with urllib.request.urlopen(urllib.request.Request(url, json.dumps(given).encode()), timeout=60) as answer:
             return json.load(answer)["id"]
 
+    def make_image(self, *written: tuple[int, int]) -> str:
+        """Give Glance a qcow2 image of 1 GiB with these patterns at these MiB; its id."""
+        path = self.stand.root / "image"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1G"], check=True)
+        io(path, "qcow2", *(f"write -P {pattern} {offset_mib}M 1M" for pattern, offset_mib in written))
+        glance, described = f"{self.stand.images}/v2/images", {"name": "made", "disk_format": "qcow2"}
+        image_id = requests.post(glance, json=described, timeout=ANSWER_LIMIT_S).json()["id"]
+        with path.open("rb") as file:
+            requests.put(f"{glance}/{image_id}/file", data=file, timeout=ANSWER_LIMIT_S).raise_for_status()
+        path.unlink()
+        return image_id
+
     def exists(self, volume) -> bool:
         try:
             self.api.volumes.get(volume.id)
@@ -209,7 +222,8 @@ class Cinder:
         found = info(path, image_format)
         assert found[0]["virtual-size"] == volume.size * GIB, (found[0]["virtual-size"], volume.size)
         if image_format == "qcow2":
-            code = subprocess.run(["qemu-img", "check", "-q", "-U", "-f", "qcow2", path], check=False).returncode
+            command = ["qemu-img", "check", "-q", "-U", *render(path, "qcow2", is_encrypted=volume.encrypted)]
+            code = subprocess.run(command, check=False).returncode
             # 3: leaked clusters and no errors. Source: qemu-img(1).
             assert code in ({0, 3} if may_leak else {0}), code
         return found[0]
@@ -217,12 +231,36 @@ class Cinder:
     def write(self, volume, pattern: int, offset_mib: int, length_mib: int = 1) -> None:
         """Write a pattern as a guest would."""
         command = f"write -P {pattern} {offset_mib}M {length_mib}M"
-        io(self.active_path(volume), self.recorded(volume), command)
+        io(self.active_path(volume), self.recorded(volume), command, is_encrypted=volume.encrypted)
 
     def holds(self, volume, *expected: tuple[int, int]) -> None:
         """A guest reads these patterns at these MiB."""
-        for pattern, offset_mib in expected:
-            io(self.active_path(volume), self.recorded(volume), f"read -P {pattern} {offset_mib}M 1M")
+        commands = [f"read -P {pattern} {offset_mib}M 1M" for pattern, offset_mib in expected]
+        io(self.active_path(volume), self.recorded(volume), *commands, is_encrypted=volume.encrypted)
+
+    def holds_one_of(self, volume, *expected: tuple[tuple[int, int], ...]) -> None:
+        """A guest reads all of one of these, never some of each."""
+        failed = []
+        for each in expected:
+            try:
+                self.holds(volume, *each)
+            except AssertionError as error:
+                failed.append(str(error))
+        assert len(failed) < len(expected), "\n".join(failed)
+
+    def frozen_path(self, volume, snapshot) -> Path:
+        """The file that holds what a snapshot saw."""
+        share = self.share_of(volume)
+        record = json.loads((share / f"{self.name_of(volume)}.info").read_text())
+        return share / info(share / record[snapshot.id], "qcow2")[0]["backing-filename"]
+
+    def saw(self, volume, snapshot, *expected: tuple[int, int]) -> None:
+        """A snapshot saw these patterns at these MiB."""
+        path = self.frozen_path(volume, snapshot)
+        is_bottom = path.name == self.name_of(volume)
+        image_format = self.recorded(volume, "base_format") if is_bottom else "qcow2"
+        commands = [f"read -P {pattern} {offset_mib}M 1M" for pattern, offset_mib in expected]
+        io(path, image_format, *commands, is_encrypted=volume.encrypted)
 
 
 def find_backends(asking: client.Client) -> set[str]:
@@ -239,9 +277,30 @@ def info(path: Path, image_format: str) -> list[dict]:
     return found if isinstance(found, list) else [found]
 
 
-def io(path: Path, image_format: str, command: str) -> None:
+def render(path: Path, image_format: str, *, is_encrypted: bool) -> list[str]:
+    """A file as an argument of QEMU's programs, with the stand's key if it is encrypted."""
+    if not is_encrypted:
+        return ["-f", image_format, str(path)]
+    options = [f"driver=qcow2,file.filename={path}"]
+    options += [f"{'backing.' * level}encrypt.key-secret=key" for level in range(len(inspect(path)))]
+    return ["--object", f"secret,id=key,format=raw,data={FIXED_KEY}", "--image-opts", ",".join(options)]
+
+
+def io(path: Path, image_format: str, *commands: str, is_encrypted: bool = False) -> None:
+    """What a guest does to a disk."""
+    words = [word for command in commands for word in ("-c", command)]
     done = subprocess.run(
-        ["qemu-io", "-f", image_format, "-c", command, path], check=False, capture_output=True, text=True
+        ["qemu-io", *words, *render(path, image_format, is_encrypted=is_encrypted)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verification failed" not in done.stdout, done.stdout
+
+
+def inspect(path: Path) -> list[dict]:
+    """The chain of a qcow2 file that may be encrypted."""
+    command = ["qemu-img", "info", "-U", "--output=json", "--backing-chain", "--image-opts"]
+    done = subprocess.run([*command, f"driver=qcow2,file.filename={path}"], check=True, capture_output=True)
+    return json.loads(done.stdout)

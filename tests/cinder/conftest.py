@@ -9,6 +9,7 @@ import pytest
 from tests.cinder import api, stand
 
 SECURE = "nas_secure_file_operations = true\nnas_secure_file_permissions = true\n"
+LUKS = {"provider": "luks", "cipher": "aes-xts-plain64", "key_size": 256, "control_location": "front-end"}
 BACKENDS = {"raw": "", "qcow2": f"lustre_qcow2_volumes = true\nimage_volume_cache_enabled = true\n{SECURE}"}
 
 
@@ -31,4 +32,6 @@ def cinder(running: stand.Stand) -> api.Cinder:
     found.make_type("qcow2-raw", volume_backend_name="qcow2", lustre__format="raw")
     for name in BACKENDS:
         found.make_type(f"{name}-linked", volume_backend_name=name, lustre__copies="linked")
+        found.make_type(f"{name}-thick", volume_backend_name=name, provisioning__type="thick")
+    found.api.volume_encryption_types.create(found.make_type("encrypted", volume_backend_name="raw"), LUKS)
     return found

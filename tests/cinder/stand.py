@@ -31,6 +31,8 @@ LIMIT_S = 300.0
 # ... and of one test: it may wait for several.
 TIMEOUT_S = 1200
 PROJECT = "0123456789abcdef0123456789abcdef"
+# The passphrase of every encrypted volume.
+FIXED_KEY = "0123456789abcdef" * 4
 SERVER = "127.0.0.1@tcp"
 
 MOUNT = """#!/bin/bash
@@ -112,7 +114,7 @@ lock_path = {state}/lock
 driver = noop
 [key_manager]
 backend = cinder.keymgr.conf_key_mgr.ConfKeyManager
-fixed_key = 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+fixed_key = {key}
 [coordination]
 backend_url = file://{state}/coordination
 """
@@ -148,6 +150,7 @@ class Stand:
         root: everything is below it.
         files: the file system that shares are directories of.
         port: of the API.
+        images: URL of Glance.
         processes: the services by name.
         become: words that make a service run as who it is to be; none: as who this is.
     """
@@ -156,6 +159,7 @@ class Stand:
     files: Path
     port: int
     environment: dict[str, str]
+    images: str
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
     become: tuple[str, ...] = ()
 
@@ -253,7 +257,7 @@ def write_configuration(
         shutil.copy(shipped / name, stand.etc / name)
     names = [*backends, "nfs"] if with_stock else [*backends]
     words = {"state": stand.state, "etc": stand.etc, "port": stand.port, "project": PROJECT, "server": SERVER}
-    text = CONF.format(transport=transport, backends=",".join(names), glance=images, **words)
+    text = CONF.format(transport=transport, backends=",".join(names), glance=images, key=FIXED_KEY, **words)
     for name, more in backends.items():
         stand.share(name).mkdir(parents=True)
         (stand.etc / f"{name}_shares").write_text(f"# shares of {name}\n{SERVER}:/lfs/{name}\n")
@@ -337,7 +341,7 @@ def running(
             "PYTHONPATH": str(root / "python"),
             "PYTHONWARNINGS": "ignore",
         }
-        stand = Stand(root, files, find_ports(1)[0], environment)
+        stand = Stand(root, files, find_ports(1)[0], environment, images)
         for directory in (stand.state / "conversion", stand.state / "lock", stand.state / "coordination", stand.etc):
             directory.mkdir(parents=True)
         (root / "python").mkdir()

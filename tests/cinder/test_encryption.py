@@ -6,33 +6,22 @@ Rule 1: what a guest reads is read with the passphrase; what lies on the disk is
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.cinder.api import GIB, Cinder
-from tests.cinder.stand import TIMEOUT_S, wait_for
+from tests.cinder.api import GIB, Cinder, inspect
+from tests.cinder.stand import FIXED_KEY, TIMEOUT_S, wait_for
 
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
-# The fixed key of the stand; a passphrase is the key in hexadecimal digits.
-KEY = "0123456789abcdef" * 4
-SECRET = ("--object", f"secret,id=key,format=raw,data={KEY}")
-LUKS = {"provider": "luks", "cipher": "aes-xts-plain64", "key_size": 256, "control_location": "front-end"}
+SECRET = ("--object", f"secret,id=key,format=raw,data={FIXED_KEY}")
 
 
 @pytest.fixture(scope="module")
-def encrypted(cinder: Cinder) -> str:
+def encrypted() -> str:
     """Name of a type whose volumes are encrypted."""
-    cinder.api.volume_encryption_types.create(cinder.make_type("encrypted", volume_backend_name="raw"), LUKS)
     return "encrypted"
-
-
-def inspect(path: Path) -> list[dict]:
-    options = f"driver=qcow2,file.filename={path}"
-    command = ["qemu-img", "info", "-U", "--output=json", "--backing-chain", "--image-opts", options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 def guest(cinder: Cinder, volume, *commands: str) -> str:
