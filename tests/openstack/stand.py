@@ -150,7 +150,7 @@ def attach(root: Path) -> Stand:
     facts = json.loads((root / "site.json").read_text())
     site = Site(**facts | {"root": root})
     environment = _environment(root)
-    files = volumes.Stand(root, root / "ext4", site.ports["cinder"], environment)
+    files = volumes.Stand(root, root / "ext4", site.ports["cinder"], environment, site.url("glance"))
     return Stand(site, Crew(root / "log", environment), files, guest.image())
 
 
@@ -172,7 +172,8 @@ def running(root: Path) -> Iterator[Stand]:
         stack.callback(crew.stop_all)
         transport = stack.enter_context(broker.running(root / "broker"))
         site = Site(root, ports, transport, hypervisor.uri(root / "libvirt"), hypervisor.find_accelerator(image))
-        stand = Stand(site, crew, volumes.Stand(root, files, ports["cinder"], dict(crew.environment)), image)
+        cinder = volumes.Stand(root, files, ports["cinder"], dict(crew.environment), site.url("glance"))
+        stand = Stand(site, crew, cinder, image)
         stack.enter_context(network.running(ports["neutron"]))
         _write_settings(stand)
         _write_cinder(stand)
