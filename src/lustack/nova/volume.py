@@ -229,10 +229,10 @@ class LibvirtLustreVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):
         if is_confirmed:
             return ""
         try:
-            record = json.loads(self._ask(point, ["cat", os.path.join(point, f"{_key(connection_info)}.info")]))
-        except (CommandError, ValueError):
-            return ""
-        active = record.get("active", connection_info["data"]["name"])
+            said = self._ask(point, ["cat", os.path.join(point, f"{_key(connection_info)}.info")])
+            active = json.loads(said)["active"]
+        except (CommandError, ValueError, LookupError, TypeError):
+            return ""  # of a volume that has no record, or one that is damaged, which Cinder reports
         return "" if active == connection_info["data"]["name"] else f"{path} was written to before {active} was made"
 
     def _check_answer(self, point: str) -> None:

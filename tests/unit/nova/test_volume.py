@@ -316,7 +316,7 @@ def test_cinder_knows_better_than_the_record_what_a_server_starts_with(overlaid,
     assert wanted["data"]["name"] == HERE["data"]["name"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", f'{{"active": "volume-{VOLUME}"}}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "1", f'{{"active": "volume-{VOLUME}"}}'])
 def test_a_record_that_says_nothing_else_is_no_reason_to_ask_cinder(overlaid, cinder, text):
     overlaid.runner.texts = dict.fromkeys(overlaid.runner.texts, text)
     overlaid.driver.connect_volume(connection(), ONE)
