@@ -311,8 +311,7 @@ def test_a_loss_is_worth_a_comparison_at_once(playground, world, chooser):
     with running(world, choose=chooser) as daemon:
         wait_for(lambda: daemon.cycles == 1)
         playground.write("a")
-        chooser.sources[POLICY.device].happen(NameChanged(RelPath(b"a/c/b")))
-        chooser.sources[POLICY.device].forget()
+        chooser.sources[POLICY.device].lose(NameChanged(RelPath(b"a/c/b")))
         wait_for(lambda: daemon.cycles == 2)
         assert playground.listed() == ["a"]
 

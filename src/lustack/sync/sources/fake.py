@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +37,7 @@ class FakeSource:
     roots: tuple[Root, ...] = ()
     _next: int = 0
     _is_open: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def happen(self, *events: Event) -> None:
         """Something happens."""
@@ -45,26 +47,32 @@ class FakeSource:
         """Loses everything that was not acknowledged."""
         self.forgotten = len(self.events)
 
+    def lose(self, *events: Event) -> None:
+        """Something happens that nobody can read, however quick."""
+        with self._lock:
+            self.happen(*events)
+            self.forget()
+
     def open(self, position: Position | None) -> None:
         """See `Source`."""
-        if position == OLDEST:
-            self._next = max(self.acknowledged, self.forgotten)
-        else:
-            self._next = len(self.events) if position is None else int(position)
-        self._check()
-        self._is_open = True
+        with self._lock:
+            if position == OLDEST:
+                self._next = max(self.acknowledged, self.forgotten)
+            else:
+                self._next = len(self.events) if position is None else int(position)
+            self._check()
+            self._is_open = True
 
     def read(self, timeout_s: float) -> Batch | None:
         """See `Source`; does not wait."""
         del timeout_s
         if not self._is_open:
             return None
-        self._check()
-        found = self.events[self._next : self._next + self.most]
-        if not found:
-            return None
-        self._next += len(found)
-        return Batch(found, Position(str(self._next)))
+        with self._lock:
+            self._check()
+            found = self.events[self._next : self._next + self.most]
+            self._next += len(found)
+            return Batch(found, Position(str(self._next))) if found else None
 
     def acknowledge(self, position: Position) -> None:
         """See `Source`."""
