@@ -65,6 +65,9 @@ class Cinder:
             return is_enough and pools >= {*backends}
 
         wait_for(are_up, "services are up and pools known")
+        if "backup" in self.stand.processes:
+            # What it says when the scheduler does not listen yet is lost; it says it again.
+            wait_for(self.stand.can_back_up, "the scheduler knows cinder-backup")
 
     def pools(self) -> set[str]:
         """Names of the back ends that offer a pool."""

@@ -73,6 +73,8 @@ host = stand
 my_ip = 127.0.0.1
 state_path = {state}
 backend_stats_polling_interval = 3
+backup_driver_stats_polling_interval = 10
+default_log_levels = cinder.scheduler.host_manager=DEBUG,amqp=WARN,sqlalchemy=WARN,stevedore=WARN,taskflow=WARN
 report_interval = 10
 periodic_interval = 5
 service_down_time = 600
@@ -194,6 +196,10 @@ class Stand:
                     stderr=out,
                     start_new_session=True,
                 )
+
+    def can_back_up(self) -> bool:
+        """Whether the scheduler has heard of cinder-backup; else it puts a backup into error."""
+        return "Received backup service update" in self.log("scheduler")
 
     def check(self) -> None:
         """Fail when a service has ended by itself."""
