@@ -21,7 +21,7 @@ from lustack.cinder import access, keys, record, recorder
 from lustack.cinder.errors import UnknownFormatError
 from lustack.cinder.files import VolumeFiles
 from lustack.cinder.images import Image, Images, Layer
-from lustack.cinder.looking import open_plain
+from lustack.cinder.looking import read_record
 from lustack.cinder.record import is_own_file
 
 LOG = logging.getLogger(__name__)
@@ -69,13 +69,10 @@ class ChainMixin:
 
     def _read_record(self, path: str, volume_name: str) -> record.Record | None:
         try:
-            with open(path, "rb", opener=open_plain) as file:
-                text: str | bytes = file.read()
-        except FileNotFoundError:
-            return None
+            return read_record(os.path.dirname(path), volume_name)
         except PermissionError:
             text, _ = self._run("dd", f"if={path}", "status=none")
-        return record.parse(text, path, volume_name)
+            return record.parse(text, path, volume_name)
 
     def _write_record(self, files: VolumeFiles, new: record.Record) -> VolumeFiles:
         """Replace the record of a volume; returns the files as they are known now."""
