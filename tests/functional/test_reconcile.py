@@ -180,6 +180,17 @@ def test_what_swift_wrote_itself_is_no_difference(site):
     swift.post_container("box", {"X-Versions-Enabled": "false"})
 
 
+def test_what_swift_writes_right_after_one_command_upon_another_is_listed(site):
+    site.swift.put_container("c")
+    for number in range(4):
+        path = site.write("c/o", b"by a job" * (number + 1))
+        assert site.reconcile()["put"] == 1
+        path.write_bytes(b"again")
+        assert site.reconcile()["put"] == 1
+        site.swift.put_object("c", "o", b"by swift")
+        assert [row["bytes"] for row in site.swift.get_container("c")[1]] == [8]
+
+
 def test_a_job_may_change_what_swift_wrote(site):
     site.swift.put_container("c")
     site.swift.put_object("c", "o", b"by swift", headers={"X-Object-Meta-Color": "blue"})

@@ -17,22 +17,31 @@ _TICK_NS = 10_000
 
 _RESERVE_NS = 1_000_000_000
 """So much is noted ahead of what was given: a note costs a sync of the disk, and there may be many batches a second.
-After a restart within this time timestamps are as much ahead of the clock, at most."""
+A restart within this time waits for the rest of it."""
 
 
 class Clock:
     """Gives timestamps. Thread-safe: two threads may at worst get the same one."""
 
-    def __init__(self, state: State, now_ns: Callable[[], int] = time.time_ns) -> None:
-        """Reads the latest timestamp of earlier runs.
+    def __init__(
+        self, state: State, now_ns: Callable[[], int] = time.time_ns, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        """Reads the latest timestamp of earlier runs, and waits for what they noted ahead: at most a second.
+
+        With timestamps ahead of the clock, a row of ours would hide what Swift's servers write right after it.
 
         Args:
             state: remembers it.
             now_ns: the machine's clock.
+            sleep: waits for so many seconds.
         """
         self._state = state
         self._now_ns = now_ns
         self._latest_ns = self._noted_ns = state.latest_ns()
+        ahead_ns = self._latest_ns - now_ns()
+        # A clock that was set back may be hours behind; there is nothing to wait for.
+        if 0 < ahead_ns <= _RESERVE_NS:
+            sleep(ahead_ns / 1e9)
 
     def now_ns(self) -> int:
         """The time, or a bit after the latest that was given where the machine's clock is behind it."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import pytest
 from tests.listings import Timer
 
 from lustack.sync.clock import Clock
@@ -24,6 +25,28 @@ def test_timestamps_grow_over_restarts_too(playground):
     again = Clock(playground.state, Timer(now_ns=10**17))
     assert again.now_ns() > latest
     assert again.ahead_s() > 10**8
+
+
+def test_a_restart_waits_for_what_was_noted_ahead_so_that_no_timestamp_is_ahead_of_the_clock(playground):
+    timer = Timer(now_ns=10**18, step_ns=0)
+    first = Clock(playground.state, timer)
+    latest = first.now_ns()
+    first.remember()
+    timer.now_ns += 10**8
+    waits = []
+
+    def sleep(duration_s: float) -> None:
+        waits.append(duration_s)
+        timer.now_ns += round(duration_s * 1e9)
+
+    again = Clock(playground.state, timer, sleep)
+    assert waits == [pytest.approx(0.9)]
+    assert latest < again.now_ns() <= timer.now_ns + 10**4
+    Clock(playground.state, timer, sleep)
+    assert len(waits) == 1
+    timer.now_ns -= 10**12
+    Clock(playground.state, timer, sleep)
+    assert len(waits) == 1
 
 
 def test_notes_are_made_ahead_while_timestamps_are_given_and_only_then(playground):
