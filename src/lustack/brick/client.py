@@ -72,7 +72,13 @@ class LustreClient(remotefs.RemoteFsClient):
         """
         point = self.get_mount_point(share)
         if not self.is_mounted(point):
-            os.makedirs(point, exist_ok=True)
+            try:
+                os.makedirs(point, exist_ok=True)
+            except OSError as error:
+                why = f"{point} cannot be made: {error.strerror}: change the owner of a directory above it, or "
+                raise MountError(
+                    share, f"{why}the option that says where shares are mounted (…mount_point_base)"
+                ) from error
             self._mount_at(share, point, list(flags or []))
         self._check_identity(share, point)
 

@@ -54,6 +54,12 @@ def make(tmp_path: Path, mounter: Mounter) -> LustreClient:
     return LustreClient("", str(tmp_path / "base"), "flock", runner=mounter)
 
 
+def test_a_directory_that_cannot_be_made_is_said_with_what_to_change(tmp_path: Path, table: Path):
+    (tmp_path / "base").write_text("no directory")
+    with pytest.raises(MountError, match=r"cannot be made: .*mount_point_base"):
+        make(tmp_path, Mounter(table)).mount(SHARE)
+
+
 def test_a_share_is_mounted_once_with_its_options(tmp_path: Path, table: Path):
     mounter = Mounter(table)
     brick = make(tmp_path, mounter)
