@@ -113,17 +113,18 @@ class CopyMixin(SnapshotMixin):
         self._ensure_share_mounted(volume.provider_location)
         spec: VolumeSpec = self._spec(volume)
         path = self.local_path(volume)
-        self._images.place(path, spec)
         with (
+            self._made_or_removed(volume),
             self._opened(source, self._files(source), name) as original,
             keys.passphrase_file(volume.obj_context, volume.encryption_key_id) as key,
         ):
+            self._images.place(path, spec)
             copy = Image(path, spec.image_format, key)
             if original.image_format == copy.image_format == "raw":
                 self._copy_raw(original, copy, volume.size, is_thick=spec.is_thick)
             else:
                 self._convert(original, copy, volume, spec, copied_gib)
-        self._set_formats(volume, is_new=True, format=spec.image_format)
+            self._set_formats(volume, is_new=True, format=spec.image_format)
         return {"provider_location": volume.provider_location}
 
     def _copy_raw(self, original: Image, copy: Image, size_gib: int, *, is_thick: bool) -> None:

@@ -151,12 +151,13 @@ class LustreDriver(
         self._ensure_share_mounted(volume.provider_location)
         spec = self._spec(volume)
         path = self.local_path(volume)
-        self._images.place(path, spec)
-        with keys.passphrase_file(volume.obj_context, volume.encryption_key_id) as key:
-            image = Image(path, spec.image_format, key)
-            self._images.create(image, volume.size, is_thick=spec.is_thick, cipher=keys.find_cipher(volume))
-        self._set_rw_permissions(path)
-        self._set_formats(volume, is_new=True, format=spec.image_format)
+        with self._made_or_removed(volume):
+            self._images.place(path, spec)
+            with keys.passphrase_file(volume.obj_context, volume.encryption_key_id) as key:
+                image = Image(path, spec.image_format, key)
+                self._images.create(image, volume.size, is_thick=spec.is_thick, cipher=keys.find_cipher(volume))
+            self._set_rw_permissions(path)
+            self._set_formats(volume, is_new=True, format=spec.image_format)
         return {"provider_location": volume.provider_location}
 
     @translated

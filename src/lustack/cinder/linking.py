@@ -30,6 +30,7 @@ class LinkingMixin(ChainMixin):
     # What the other parts of the driver provide.
     local_path: Any
     _make_overlay: Any
+    _made_or_removed: Any
 
     def _is_shared(self, path: str) -> bool:
         """Whether a file has several names, so that nobody may write to it."""
@@ -63,7 +64,8 @@ class LinkingMixin(ChainMixin):
             LOG.info("Volume %s is copied, since %s cannot have another name: %s", volume.id, name, error.stderr)
             return False
         overlay = f"{mine.name}.{LINKED}"
-        self._make_overlay(volume, mine, overlay)
-        self._set_formats(volume, is_new=True, base_format=mine.bottom_format, format="qcow2")
-        self._write_record(mine, Record(overlay, {LINKED: overlay}))
+        with self._made_or_removed(volume):
+            self._make_overlay(volume, mine, overlay)
+            self._set_formats(volume, is_new=True, base_format=mine.bottom_format, format="qcow2")
+            self._write_record(mine, Record(overlay, {LINKED: overlay}))
         return True

@@ -3,20 +3,24 @@
 
 Rule 1: a file that another volume is, or that nobody gave to Cinder for good, stays: what is left over can be removed
     later, what was removed is gone.
+Rule 2: nothing is left of a volume that could not be made.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any, Final
 
 from cinder.objects import volume as volume_objects
+from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from lustack.cinder.chains import MANAGED, ChainMixin
 from lustack.cinder.errors import UnknownShareError
 from lustack.cinder.record import SUFFIX
+from lustack.errors import LustackError
 
 LOG = logging.getLogger(__name__)
 _NEVER_MANAGED: Final = "error_managing_deleting"
@@ -42,12 +46,34 @@ class RemovalMixin(ChainMixin):
             if share in taken:
                 LOG.warning("The files of volume %s on %s are another volume's now: they stay", volume.id, share)
                 continue
-            self._ensure_share_mounted(share)
-            directory = self._get_mount_point_for_share(share)
-            names = self._list_own_files(directory, volume.name)
-            # The record goes last: as long as it is there, it says what was what.
-            ordered = sorted(names, key=lambda name: name.endswith(SUFFIX))
-            self._images.remove([os.path.join(directory, name) for name in ordered])
+            self._remove_from(share, volume)
+
+    def _remove_from(self, share: str, volume: Any) -> None:
+        self._ensure_share_mounted(share)
+        directory = self._get_mount_point_for_share(share)
+        names = self._list_own_files(directory, volume.name)
+        # The record goes last: as long as it is there, it says what was what.
+        ordered = sorted(names, key=lambda name: name.endswith(SUFFIX))
+        self._images.remove([os.path.join(directory, name) for name in ordered])
+
+    @contextlib.contextmanager
+    def _made_or_removed(self, volume: Any) -> Iterator[None]:
+        """Have nothing left of a volume that could not be made, where it would lie.
+
+        Cinder takes its host from it then and has it made elsewhere; what there is where it was begun nobody finds any
+        more. Source: cinder 29.0.0, flows/manager/create_volume.py, OnFailureRescheduleTask; volume/api.py, delete.
+        """
+        with contextlib.ExitStack() as undone:
+            undone.callback(self._remove_unmade, volume)
+            yield
+            undone.pop_all()
+
+    def _remove_unmade(self, volume: Any) -> None:
+        try:
+            self._remove_from(volume.provider_location, volume)
+        except (LustackError, OSError, processutils.ProcessExecutionError) as error:
+            # Why it could not be made is what is raised.
+            LOG.warning("What there is of volume %s, which could not be made, cannot be removed: %s", volume.id, error)
 
     def _is_being_managed(self, volume: Any) -> bool:
         """Whether a volume was to be made of a file that was there, and never was available; its status may be any now.

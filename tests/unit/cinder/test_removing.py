@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cinder import exception
-from tests.unit.cinder.bench import SHARE, Bench, Volume
+from oslo_concurrency import processutils
+from tests.unit.cinder.bench import SHARE, Bench, Snapshot, Type, Volume
 
 
 def test_all_files_of_a_volume_go_with_it_and_none_of_its_neighbour(stage: Bench):
@@ -125,3 +128,59 @@ def test_the_original_goes_when_its_copy_has_taken_its_place(stage: Bench, name_
     stage.database += [moved, replaced]
     stage.driver.delete_volume(replaced)
     assert stage.names() == []
+
+
+def fill_up(programs: Path, name: str) -> None:
+    """Have a program, whose last argument is a file, write as much as there is room for, and fail."""
+    text = f'#!/bin/sh\nfor last; do :; done; echo some >"$last"; echo "{name}: No space left on device" >&2; exit 1\n'
+    (programs / name).write_text(text)
+    (programs / name).chmod(0o755)
+
+
+# Cinder makes it anew then, elsewhere or not at all, and takes its host from it: nobody finds the files afterwards.
+# Source: cinder 29.0.0, flows/manager/create_volume.py, OnFailureRescheduleTask.
+def test_nothing_is_left_of_a_volume_that_could_not_be_made(stage: Bench, programs: Path):
+    stage.set_up()
+    fill_up(programs, "fallocate")
+    with pytest.raises(processutils.ProcessExecutionError, match="No space left"):
+        stage.create(specs={"provisioning:type": "thick"})
+    assert stage.names() == []
+
+
+@pytest.mark.parametrize("specs", [{"provisioning:type": "thick"}, {"lustre:format": "qcow2"}])
+def test_nothing_is_left_of_a_copy_that_could_not_be_made(stage: Bench, programs: Path, specs: dict[str, str]):
+    stage.set_up()
+    source = stage.create()
+    fill_up(programs, "fallocate")
+    # What is copied to qcow2 is made durable before it is a volume.
+    (programs / "dd").write_text('#!/bin/sh\necho "No space left on device" >&2; exit 1\n')
+    (programs / "dd").chmod(0o755)
+    with pytest.raises(processutils.ProcessExecutionError, match="No space left"):
+        stage.driver.create_cloned_volume(Volume(volume_type=Type(specs)), source)
+    assert stage.names() == [source.name]
+
+
+def test_nothing_is_left_of_a_linked_volume_that_could_not_be_made(stage: Bench):
+    stage.set_up()
+    source = stage.create()
+    snapshot = Snapshot(source)
+    stage.driver.create_snapshot(snapshot)
+    before = stage.names()
+
+    def fail(*words: object) -> None:
+        raise processutils.ProcessExecutionError(stderr="No space left on device")
+
+    stage.driver._write_record = fail
+    with pytest.raises(processutils.ProcessExecutionError, match="No space left"):
+        stage.driver.create_volume_from_snapshot(Volume(volume_type=Type({"lustre:copies": "linked"})), snapshot)
+    assert stage.names() == before
+
+
+@pytest.mark.expects_log("cannot be removed")
+def test_what_went_wrong_first_is_what_is_said(stage: Bench, programs: Path):
+    stage.set_up()
+    fill_up(programs, "fallocate")
+    (programs / "rm").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "rm").chmod(0o755)
+    with pytest.raises(processutils.ProcessExecutionError, match="No space left"):
+        stage.create(specs={"provisioning:type": "thick"})
