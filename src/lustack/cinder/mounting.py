@@ -122,6 +122,13 @@ class MountingMixin:
             self._load_shares_config()  # somebody may have added it since
             return configured.find(self._known, location)
 
+    def _say_unless_configured(self, location: str) -> None:
+        """Say it when there are volumes on a share that is not configured; one that is has been tried before."""
+        try:
+            self._find_configured(location)
+        except LustackError as error:
+            self._say_failing(location, error)
+
     def _ask(self, point: str) -> tuple[int, int]:
         """Total and free bytes of the file system of a mount point, from a child."""
         limit_s = self.configuration.lustre_answer_timeout

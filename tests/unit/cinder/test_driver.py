@@ -2,12 +2,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from cinder import exception
 from cinder.volume.drivers import remotefs
+from oslo_concurrency import processutils
 from oslo_config import cfg
 from tests.unit.cinder.bench import GIB, SHARE, Attachment, Bench, Snapshot, Type, Volume
+
+from lustack.brick.errors import MountError
 
 pytestmark = pytest.mark.usefixtures("coordinated")
 
@@ -236,12 +240,29 @@ def test_the_copy_that_a_retype_makes_is_as_its_type_says(stage: Bench):
     assert stage.active(volume)[1] == "raw"
 
 
-def test_exports_are_mounts(stage: Bench):
+# An error would put each volume in use into `error`, and guests have them. Source: cinder 29.0.0, volume/manager.py,
+# _init_host. What cannot be mounted was tried as often as the configuration says, for all volumes on it.
+def test_volumes_in_use_stay_what_they_are_when_the_service_starts_without_their_share(stage: Bench):
     stage.set_up()
     volume = stage.create()
     stage.client.mounted.clear()
+    stage.client.failures = [MountError(SHARE, "no route to host")]
     stage.driver.ensure_export(None, volume)
-    assert stage.client.mounted == {str(stage.share)}
+    assert len(stage.client.failures) == 1
+
+
+@pytest.mark.expects_log("is not configured")
+def test_it_is_said_at_start_that_there_are_volumes_on_a_share_that_is_not_configured(
+    stage: Bench, caplog: pytest.LogCaptureFixture
+):
+    stage.set_up()
+    for _ in range(2):
+        stage.driver.ensure_export(None, Volume(provider_location="10.0.0.9@tcp:/other/volumes"))
+    assert caplog.text.count("is not configured") == 1
+
+
+def test_a_volume_without_a_place_is_in_no_pool(stage: Bench):
+    stage.set_up()
     assert stage.driver.get_pool(Volume(provider_location=None)) is None
 
 
