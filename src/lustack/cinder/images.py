@@ -220,10 +220,21 @@ class Images:
     def resize(self, image: Image, size_gib: int, *, is_thick: bool = False) -> None:
         """Make an image larger."""
         if image.image_format == "raw":
-            command = ("fallocate", "-l") if is_thick else ("truncate", "-s")
-            self._run(*command, f"{size_gib}G", image.path)
+            self._lengthen(image.path, size_gib, is_thick=is_thick)
             return
         self._run("qemu-img", "resize", "-q", *_render_source(image), f"{size_gib}G")
+
+    def _lengthen(self, path: str, size_gib: int, *, is_thick: bool) -> None:
+        if not is_thick:
+            self._run("truncate", "-s", f"{size_gib}G", path)
+            return
+        size_bytes, _ = self._run("stat", "-c", "%s", path)
+        try:
+            self._run("fallocate", "-l", f"{size_gib}G", path)
+        except processutils.ProcessExecutionError:
+            # It has taken all the room that there was, and the file is longer than its volume.
+            self._run("truncate", "-s", size_bytes.strip(), path)
+            raise
 
     def commit(self, image: Image) -> None:
         """Write what a file holds into the file below it; both stay, and both chains read the same afterwards."""

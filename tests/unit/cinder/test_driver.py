@@ -81,6 +81,17 @@ def test_a_volume_grows(stage: Bench, kind: str):
     assert stage.reads(volume, 7, 3)
 
 
+# As ext4, and so the servers of Lustre, leave it: measured with util-linux 2.38.
+def test_a_thick_volume_is_what_it_was_when_there_is_no_room_to_extend_it(stage: Bench, programs: Path):
+    stage.set_up()
+    volume = stage.create(specs={"provisioning:type": "thick"})
+    (programs / "fallocate").write_text(f'#!/bin/sh\ntruncate -s {GIB + 4096} "$3"; echo "No space left" >&2; exit 1\n')
+    (programs / "fallocate").chmod(0o755)
+    with pytest.raises(processutils.ProcessExecutionError, match="No space left"):
+        stage.driver.extend_volume(volume, 2)
+    assert stage.describe(volume)["virtual-size"] == GIB
+
+
 def test_a_volume_in_use_is_left_to_nova_and_mended_when_nova_did_not_get_to_it(stage: Bench):
     stage.set_up()
     volume = stage.create()
