@@ -30,6 +30,7 @@ LOG = logging.getLogger(__name__)
 _FRESH_S: Final = 3.0
 _PROBE: Final = ".lustack-probe"
 _STAT_FIELDS: Final = 3
+_LIST: Final = "the list of shares"
 
 
 class MountingMixin:
@@ -75,7 +76,9 @@ class MountingMixin:
         except ConfigurationError as error:
             if not self._known:
                 raise
-            self._say_failing("the list of shares", error)
+            self._say_failing(_LIST, error)
+        else:
+            self._say_well(_LIST)
         mounted = []
         for address in self._known:
             try:

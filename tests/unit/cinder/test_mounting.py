@@ -156,6 +156,16 @@ def test_a_file_of_shares_that_goes_bad_later_changes_nothing(stage: Bench):
     assert stage.driver._mounted_shares == [SHARE]
 
 
+@pytest.mark.expects_log("the list of shares")
+def test_a_file_of_shares_that_goes_bad_is_said_each_time_it_does(stage: Bench, caplog: pytest.LogCaptureFixture):
+    stage.set_up()
+    for text in ("nonsense\n", f"{SHARE}\n") * 2:
+        (stage.root / "shares").write_text(text)
+        for _ in range(2):
+            stage.driver._update_volume_stats()
+    assert sum("nonsense" in record.getMessage() for record in caplog.records) == 2
+
+
 def test_one_share_can_be_named_by_two_options(stage: Bench):
     cfg.CONF.set_override("nas_host", "10.0.0.7@tcp", "lustre")
     cfg.CONF.set_override("nas_share_path", "/scratch/volumes", "lustre")
