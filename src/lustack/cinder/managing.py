@@ -25,6 +25,7 @@ from oslo_log import log as logging
 from lustack.cinder.chains import MANAGED, ChainMixin
 from lustack.cinder.errors import UnknownShareError
 from lustack.cinder.files import VolumeFiles
+from lustack.cinder.images import GIB
 from lustack.cinder.shares import ConfiguredShare
 from lustack.cinder.specs import PLACING, is_shared_type
 
@@ -39,6 +40,7 @@ class ManagingMixin(ChainMixin):
     _mounted_shares: list[str]
     _ensure_share_mounted: Any
     _find_recorded: Any
+    _get_capacity_info: Any
     _is_volume_attached: Any
     _list_named: Any
     _spec: Any
@@ -239,8 +241,23 @@ class ManagingMixin(ChainMixin):
             LOG.info("Volume %s shares a file with another one: only a copy of it can be multi-attached", volume.id)
             return False
         if wanted.is_thick and files.find_format(files.active) == "raw" and not self._is_volume_attached(volume):
-            self._images.resize(files.image(files.active), volume.size, is_thick=True)
+            self._reserve(volume, files)
         return True
+
+    def _reserve(self, volume: Any, files: VolumeFiles) -> None:
+        """Reserve room for all of a raw file.
+
+        Raises:
+            InvalidVolume: there is not enough. To try it would take what there is from all others on the share.
+        """
+        image = files.image(files.active)
+        out, _ = self._run("stat", "-c", "%b %B", image.path)
+        blocks, block_bytes = map(int, out.split())
+        more = volume.size * GIB - blocks * block_bytes
+        if more > self._get_capacity_info(volume.provider_location)[1]:
+            reason = f"volume {volume.id} needs {more >> 20} MiB more to be thick, and its share has not so much room"
+            raise exception.InvalidVolume(reason=reason)
+        self._images.resize(image, volume.size, is_thick=True)
 
 
 def _list_starts(name: str) -> Iterator[str]:

@@ -224,6 +224,23 @@ def test_a_volume_s_type_is_changed_in_place_where_that_needs_no_copy(stage: Ben
     assert (stage.share / volume.name).stat().st_blocks * 512 >= GIB
 
 
+# Nobody else asks: Cinder schedules nothing for that. What is there already needs no room.
+@pytest.mark.parametrize("free_bytes", [GIB - (2 << 20), GIB])
+def test_a_volume_does_not_become_thick_where_that_takes_all_the_room(stage: Bench, free_bytes: int):
+    stage.set_up()
+    volume = stage.create()
+    stage.write(volume, 7, 3)
+    stage.driver._ask = lambda point: (100 * GIB, free_bytes)
+    diff = {"extra_specs": {"provisioning:type": (None, "thick")}}
+    thick = Type({"provisioning:type": "thick"})
+    if free_bytes < GIB:
+        with pytest.raises(exception.InvalidVolume, match=r"needs 102\d MiB more"):
+            stage.driver.retype(None, volume, thick, diff, {"host": volume.host})
+    else:
+        assert stage.driver.retype(None, volume, thick, diff, {"host": volume.host})[0]
+    assert ((stage.share / volume.name).stat().st_blocks * 512 >= GIB) == (free_bytes == GIB)
+
+
 @pytest.mark.parametrize("is_written_down", [False, True])
 @pytest.mark.parametrize("image_format", ["raw", "qcow2"])
 def test_whether_several_guests_may_use_a_volume_is_asked_of_the_type_that_it_is_to_get(
