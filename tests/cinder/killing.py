@@ -19,7 +19,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.cinder.stand import LIMIT_S, Stand, wait_for, write_program
+from tests.cinder.stand import BACKUP_BEGINS, LIMIT_S, Stand, wait_for, write_program
 
 MOMENTS = ("before", "during", "together", "after")
 CHANGING = ("chmod", "cp", "dd", "fallocate", "mv", "qemu-img", "rm", "truncate")
@@ -151,16 +151,17 @@ class Killer:
         self.changes.unlink(missing_ok=True)
         process = self.stand.processes.pop(service)
         process.wait(LIMIT_S)
-        before = self.stand.log(service).count("Driver post RPC initialization completed successfully")
+        initialized = "Driver post RPC initialization completed successfully"
+        told, count = {"volume": (initialized, len(self.backends())), "backup": (BACKUP_BEGINS, 1)}[service]
+        before = self.stand.log(service).count(told)
         self.stand.start(service)
 
         def is_up() -> bool:
             self.stand.check()
-            text = self.stand.log(service)
-            return text.count("Driver post RPC initialization completed successfully") >= before + len(self.backends())
+            has_begun = self.stand.log(service).count(told) >= before + count
+            return has_begun and (service == "volume" or self.stand.can_back_up())
 
-        if service == "volume":
-            wait_for(is_up, "all back ends are initialized again")
+        wait_for(is_up, f"cinder-{service} is ready again")
 
     def backends(self) -> list[str]:
         for line in (self.stand.etc / "cinder.conf").read_text().splitlines():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -26,6 +27,8 @@ from tests.functional import filesystem
 from tests.ports import find_ports
 
 SERVICES = ("api", "scheduler", "volume", "backup")
+# What cinder-backup logs once when it starts, under the request under which it then tells the scheduler how it is.
+BACKUP_BEGINS = "Cleaning up incomplete backup operations"
 # Far more than anything here takes on a busy machine: what waits for a state fails late, never early.
 LIMIT_S = 300.0
 # ... and of one test: it may wait for several.
@@ -73,7 +76,7 @@ host = stand
 my_ip = 127.0.0.1
 state_path = {state}
 backend_stats_polling_interval = 3
-backup_driver_stats_polling_interval = 10
+backup_driver_stats_polling_interval = 5
 default_log_levels = cinder.scheduler.host_manager=DEBUG,amqp=WARN,sqlalchemy=WARN,stevedore=WARN,taskflow=WARN
 report_interval = 10
 periodic_interval = 5
@@ -198,8 +201,16 @@ class Stand:
                 )
 
     def can_back_up(self) -> bool:
-        """Whether the scheduler has heard of cinder-backup; else it puts a backup into error."""
-        return "Received backup service update" in self.log("scheduler")
+        """Whether the scheduler has heard that cinder-backup is ready; else it puts a backup into error.
+
+        When it starts it may say that it is not; what one that was killed had said may come later, but not after that.
+        """
+        begun = re.findall(rf"(req-[0-9a-f-]+) .*{BACKUP_BEGINS}", self.log("backup"))
+        told = [line for line in self.log("scheduler").splitlines() if "Received backup service update" in line]
+        if len(begun) > 1:
+            first = next((at for at, line in enumerate(told) if begun[-1] in line), len(told))
+            told = told[first:]
+        return bool(begun) and any("'backend_state': True" in line for line in told)
 
     def check(self) -> None:
         """Fail when a service has ended by itself."""
