@@ -44,6 +44,29 @@ def find_deleted(context: Any, volume_id: str, instance_id: str, known_id: str |
     return found and str(found.id)
 
 
+@db.main_context_manager.reader
+def was_switched(context: Any, volume: Any, copy: Any) -> bool:
+    """Whether nobody has a volume or its copy any more, and who had it went on with the copy before.
+
+    Nova completes the attachment of the copy when the guest has switched. Cinder has the copy as in use from then on,
+    also when that attachment goes. A guest that was started again on the file of before lost the volume's one last.
+    Source: cinder 29.0.0, api/v3/attachments.py, complete; db/api.py, volume_detached; nova 34.0.0, compute/manager.py,
+    _swap_volume and _delete_dangling_bdms, by which a reboot takes from both what only one of them knows.
+
+    Args:
+        context: an administrator's.
+        volume: what was migrated.
+        copy: what it was to become.
+    """
+    if volume.volume_attachment or copy.volume_attachment or copy.status != "in-use":
+        return False
+    each = models.VolumeAttachment
+    query = context.session.query(each.volume_id).filter_by(deleted=True)
+    deleted = query.filter(each.volume_id.in_((volume.id, copy.id)))
+    last = deleted.order_by(each.deleted_at.desc(), (each.volume_id == copy.id).desc()).first()
+    return last is not None and bool(last.volume_id == copy.id)
+
+
 def find_replaced(context: Any, volume: Any, known_id: str | None = None) -> list[tuple[str, str]]:
     """The attachments that Nova knows and Cinder has deleted, where Cinder has completed a migration without Nova.
 

@@ -189,7 +189,12 @@ class Healing:
 
     @property
     def _is_used(self) -> bool:
-        return bool(self.volume.volume_attachment or self.copy.volume_attachment)
+        return bool(self.volume.volume_attachment or self.copy.volume_attachment) or self._was_switched
+
+    @property
+    def _was_switched(self) -> bool:
+        found: bool = attachments.was_switched(self.volume.obj_context, self.volume, self.copy)
+        return found
 
     @property
     def _retired(self) -> str:
@@ -257,7 +262,7 @@ class Healing:
             why = "Nova is copying it still, or died doing so: virsh blockjob SERVER DISK --abort, on the server's node"
             raise NotHealedError(self.volume.id, why)
         # Cinder completes what Nova has done; a guest that was started again since on the file of before is there.
-        is_told = self.volume.migration_status == "completing" or self._is_said_to_be_over()
+        is_told = self.volume.migration_status == "completing" or self._was_switched or self._is_said_to_be_over()
         if uses_mine or uses_other or is_told:
             return not uses_mine
         why = "its server does not run, so that nobody knows which of the two files is the newer: detach it first"
@@ -265,8 +270,8 @@ class Healing:
             ids = " ".join(each.id for each in self.copy.volume_attachment)
             why = (
                 "its server does not run, and Nova has deleted its attachment: where Nova has the volume still, the "
-                "guest had gone on with the copy: say with --attachment which Nova has; where it was detached, the "
-                f"volume is what it was: cinder attachment-delete {ids}, and ask again"
+                "guest had gone on with the copy: say with --attachment which Nova has; where it was detached: "
+                f"cinder attachment-delete {ids}, and ask again"
             )
         raise NotHealedError(self.volume.id, why)
 

@@ -161,12 +161,12 @@ class Moving(Migration):
         self.formats = formats
         self.server = str(uuid.uuid4())
         self.known = self.attach(self.volume)
-        self.other = self.attach(self.copy)
+        self.other = self.attach(self.copy, is_complete=False)
         self.volume.update({"attach_status": "attached", "previous_status": "in-use"})
         self.volume.save()
 
-    def attach(self, volume: Any) -> Any:
-        """As Nova does it.
+    def attach(self, volume: Any, *, is_complete: bool = True) -> Any:
+        """As Nova does it; of the copy it completes the attachment when the guest has switched.
 
         Source: cinder 29.0.0, volume/api.py, attachment_create; volume/manager.py, attachment_update.
         """
@@ -178,7 +178,7 @@ class Moving(Migration):
         made.connection_info = {"name": volume.name}
         made.connector = {"host": f"node of {volume.name}"}
         made.save()
-        db.volume_attached(admin, made.id, self.server, "node", f"/dev/{volume.name}", "rw", True)
+        db.volume_attached(admin, made.id, self.server, "node", f"/dev/{volume.name}", "rw", is_complete)
         made.refresh()
         return made
 
@@ -193,7 +193,16 @@ class Moving(Migration):
         """Nova has moved the guest, has deleted the attachment that it knows, and asks Cinder to complete it."""
         self.write(self.copy, self.formats[1], NEW)
         if has_detached:
+            self.complete_attachment()
             self.detach(self.known)
+
+    def complete_attachment(self) -> None:
+        """As Nova does it. Source: cinder 29.0.0, api/v3/attachments.py, complete."""
+        attachment, copy = self.load(self.copy.id).volume_attachment.objects[0], self.load(self.copy.id)
+        attachment.attach_status = "attached"
+        attachment.save()
+        copy.update({"status": "in-use", "attach_status": "attached"})
+        copy.save()
 
     def finish(self) -> None:
         """What Cinder does when the two are swapped.

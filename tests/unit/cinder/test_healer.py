@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cinder import context, exception, objects
 from cinder.db import api as db
 from cinder.db import models
 from oslo_concurrency import processutils
+from oslo_utils import timeutils
 from tests.unit.cinder.bench import Bench, opened_by_a_guest, run
 from tests.unit.cinder.migrations import NEW, OLD, SHARES, A, B, Cutter, Migration, Moving, database
 
@@ -244,9 +246,43 @@ def test_a_volume_that_was_detached_when_nova_had_not_switched_is_what_it_was(st
         moving.heal()
     moving.detach(moving.other)
     moving.heal()
+    check_unused(moving, OLD)
+
+
+@pytest.mark.parametrize("pools", [(A, B), (A, A)])
+def test_what_a_guest_wrote_is_kept_when_nova_took_the_switched_disk_away_from_it(stage: Bench, cutter: Cutter, pools):
+    """Nova does that when a server is rebooted whose attachment Cinder has no more, and deletes what else it has."""
+    cuts = 0  # from where Nova has asked Cinder to complete it
+    while True:
+        moving = Moving(stage, ("raw", "qcow2"), pools)
+        moving.switch()
+        if not cutter.cut(lambda moving=moving: moving.complete("in-use"), cuts):
+            break
+        moving.detach(moving.other)
+        moving.heal()
+        check_unused(moving, NEW)
+        cuts += 1
+    assert cuts > 4
+
+
+def test_a_disk_that_was_detached_after_the_guest_had_gone_back_to_its_file_is_what_it_was(
+    stage: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """Nova was killed before it deleted its attachment, and a reboot then took away that of the copy."""
+    moving = Moving(stage)
+    moving.complete_attachment()
+    begin = timeutils.utcnow()
+    for seconds, attachment in enumerate([moving.other, moving.known]):
+        monkeypatch.setattr(timeutils, "utcnow", lambda seconds=seconds: begin + timedelta(seconds=seconds))
+        moving.detach(attachment)
+    moving.heal()
+    check_unused(moving, OLD)
+
+
+def check_unused(moving: Moving, pattern: int) -> None:
     volume = moving.load(moving.volume.id)
     assert (volume.status, volume.attach_status, volume.volume_attachment.objects) == ("available", "detached", [])
-    moving.check()
+    moving.check(pattern)
 
 
 def test_an_attachment_that_cinder_has_forgotten_is_named(stage: Bench):
