@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.cinder import api, stand
+from tests.cinder.killing import Killer
 
 SECURE = "nas_secure_file_operations = true\nnas_secure_file_permissions = true\n"
 LUKS = {"provider": "luks", "cipher": "aes-xts-plain64", "key_size": 256, "control_location": "front-end"}
@@ -35,3 +36,11 @@ def cinder(running: stand.Stand) -> api.Cinder:
         found.make_type(f"{name}-thick", volume_backend_name=name, provisioning__type="thick")
     found.api.volume_encryption_types.create(found.make_type("encrypted", volume_backend_name="raw"), LUKS)
     return found
+
+
+@pytest.fixture(scope="module")
+def killer(cinder: api.Cinder) -> Iterator[Killer]:
+    """Kills services at exact steps; in the end it counts no more."""
+    killer = Killer(cinder.stand)
+    yield killer
+    killer.count()

@@ -11,7 +11,6 @@ Rule 1: each operation is run once to count its steps, then in each case with a 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ pytestmark = pytest.mark.timeout(TIMEOUT_S)
 # How many changes of the database before the end of a migration the earliest kill is.
 MOST_LEFT = 9
 QUICK = {("delete snapshot", 0), ("clone", 0)}
-
-
-@pytest.fixture(scope="module")
-def killer(cinder: Cinder) -> Iterator[Killer]:
-    killer = Killer(cinder.stand)
-    yield killer
-    killer.count()
 
 
 def files(cinder: Cinder) -> set[str]:
