@@ -76,7 +76,7 @@ host = stand
 my_ip = 127.0.0.1
 state_path = {state}
 backend_stats_polling_interval = 3
-backup_driver_stats_polling_interval = 5
+backup_driver_stats_polling_interval = 10
 default_log_levels = cinder.scheduler.host_manager=DEBUG,amqp=WARN,sqlalchemy=WARN,stevedore=WARN,taskflow=WARN
 report_interval = 10
 periodic_interval = 5
