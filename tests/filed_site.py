@@ -233,8 +233,15 @@ class KillContract:
         jobs = Jobs(site, self.seed)
         with site.daemon("one") as first, site.daemon("two") as second:
             daemons = {"one": first, "two": second}
-            wait_for(lambda: any(site.is_running(name, each.pid) for name, each in daemons.items()))
-            [victim] = [name for name, each in daemons.items() if site.is_running(name, each.pid)]
+            running = []
+
+            def look():
+                running.extend(name for name, each in daemons.items() if site.is_running(name, each.pid))
+                return running
+
+            # What is found need not be found a moment later.
+            wait_for(look)
+            [victim] = running
             [heir] = daemons.keys() - {victim}
             with jobs.working():
                 wait_for(lambda: jobs.steps > 50 and len(site.rows("w")) > 10)

@@ -126,6 +126,8 @@ def show_last_words(show: Show, stage: Stage) -> None:
     with show.step("curl -X DELETE $OS_STORAGE_URL/last   # while a file is in it that Swift may not have seen yet"):
         expect("409", stage.run(delete))
         expect("precious\n", stage.run("cat $DATA/last/by-a-job"))
+    # Else an empty listing would say nothing about whether the file is on its way there.
+    stage.wait_listed("last", {"by-a-job": 9})
     with show.step("rm $DATA/last/by-a-job; curl -X DELETE $OS_STORAGE_URL/last; ls $DATA/last"):
         stage.run("rm $DATA/last/by-a-job")
         stage.wait_listed("last", {})

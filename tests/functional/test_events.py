@@ -45,8 +45,15 @@ def client(served: Served) -> Client:
     for container in ("box", "other"):
         assert found.send("PUT", f"/{container}").status in (201, 202)
         (served.account / container).mkdir(exist_ok=True)
-    wait_for(lambda: look(served) is not None and look(served).sources and not look(served).is_comparing)
+    wait_for(lambda: is_watching(look(served)))
     return found
+
+
+def is_watching(found: status.Status | None) -> bool:
+    """Whether the daemon has compared what it compares to begin with, and only follows now."""
+    if found is None or not found.sources or any(source.why_down for source in found.sources):
+        return False
+    return found.comparisons > 0 and not found.is_comparing and not found.job_count
 
 
 def look(served: Served) -> status.Status | None:

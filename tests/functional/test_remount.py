@@ -104,6 +104,7 @@ def check_that_nothing_changes(stage: Followed, is_noticed: Callable[[status.Sta
         assert time.monotonic() < until_s + LIMIT_S
         assert stage.listed("box") == before
         time.sleep(0.1)
+    wait_for(lambda: stage.look().losses > 0)
     assert stage.look().losses == 1
 
 

@@ -246,7 +246,7 @@ class Walking(RuleBasedStateMachine):
         self.source.close()
         self.playground.state.close()
         self.playground.state = State(str(self.base / "state" / "sync.sqlite"))
-        self.playground.clock = Clock(self.playground.state, self.playground.timer)
+        self.playground.clock = Clock(self.playground.state, self.playground.timer, lambda _: None)
         self._start()
 
     @rule(hours=st.integers(-3, 3))

@@ -131,7 +131,7 @@ class Listing(RuleBasedStateMachine):
         if restart:
             self.playground.state.close()
             self.playground.state = State(str(self.base / "state" / "sync.sqlite"))
-            self.playground.clock = Clock(self.playground.state, self.playground.timer)
+            self.playground.clock = Clock(self.playground.state, self.playground.timer, lambda _: None)
 
     @rule(hours=st.integers(-3, 3))
     def somebody_sets_the_clock(self, hours: int) -> None:
