@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kills or holds nova-compute and cinder-volume at an exact step.
 
-The services find a `sitecustomize` of ours, which counts what passes a gate: calls of libvirt in nova-compute, changes
-of a volume's location in cinder-volume. A gate does nothing unless a file of its name says so.
+The services find a `sitecustomize` of ours, which counts what passes a gate: calls of libvirt in nova-compute, what
+cinder-volume records of a migration. A gate does nothing unless a file of its name says so.
 
 Rule 1: nothing depends on time: a service is killed at the same step however fast the machine is.
 Rule 2: a service dies with all that it is made of, as by kill -9 of its group.
@@ -26,8 +26,24 @@ SWITCHING = "switching-disk"
 """nova-compute is about to make a guest write to the file of a snapshot."""
 SWITCHED = "switched-disk"
 """A guest writes to another file by now, and nova-compute has told nobody."""
+COMPLETING = "completing-migration"
+"""cinder-volume is about to record that it completes a migration: Nova has deleted the attachment that it knows."""
 LOCATED = "located-volume"
 """cinder-volume has recorded where a volume is."""
+COMPLETED = "completed-migration"
+"""cinder-volume has recorded that a migration is over, and is about to have the copy deleted."""
+GIVING = "giving-attachment"
+"""cinder-volume has the copy deleted, and is about to give the volume the copy's attachment."""
+PLACES = {
+    "ASKED": ASKED,
+    "SWITCHING": SWITCHING,
+    "SWITCHED": SWITCHED,
+    "COMPLETING": COMPLETING,
+    "LOCATED": LOCATED,
+    "COMPLETED": COMPLETED,
+    "GIVING": GIVING,
+}
+"""What the program below calls them."""
 
 COMPUTE, VOLUME = "nova-compute", "cinder-volume"
 
@@ -84,16 +100,26 @@ if program == "cinder-volume":
 
     execute, commit = cursors.Cursor.execute, connections.Connection.commit
 
+    def find_gate(query, values):
+        if "success" in values:
+            return "@COMPLETED@"
+        return "@LOCATED@" if "provider_location" in query else None
+
     def watched_execute(self, query, args=None):
-        if query.startswith("UPDATE volumes SET") and "provider_location" in query:
-            self.connection.has_located = True
+        values = list(args.values() if isinstance(args, dict) else args or ())
+        if query.startswith("UPDATE volumes SET"):
+            if "completing" in values:
+                pass_gate("@COMPLETING@")
+            self.connection.gate = find_gate(query, values) or getattr(self.connection, "gate", None)
+        if query.startswith("UPDATE volume_attachment SET") and " volume_id=" in query:
+            pass_gate("@GIVING@")
         return execute(self, query, args)
 
     def watched_commit(self):
         commit(self)
-        if getattr(self, "has_located", False):
-            self.has_located = False
-            pass_gate("@LOCATED@")
+        gate, self.gate = getattr(self, "gate", None), None
+        if gate is not None:
+            pass_gate(gate)
 
     cursors.Cursor.execute, connections.Connection.commit = watched_execute, watched_commit
 """
@@ -112,7 +138,7 @@ class Gates:
         self.directory.mkdir()
         self._program.parent.mkdir()
         text = GATES.replace("@ROOT@", str(self.stand.site.root))
-        for name, gate in (("ASKED", ASKED), ("SWITCHING", SWITCHING), ("SWITCHED", SWITCHED), ("LOCATED", LOCATED)):
+        for name, gate in PLACES.items():
             text = text.replace(f"@{name}@", gate)
         self._program.write_text(text)
 

@@ -18,7 +18,18 @@ from tests.openstack import hypervisor, marks
 from tests.openstack.cloud import Cloud
 from tests.openstack.console import DISK, GIB_SECTORS, Console
 from tests.openstack.crew import PROGRAMS
-from tests.openstack.gates import ASKED, COMPUTE, LOCATED, SWITCHED, SWITCHING, VOLUME, Gates
+from tests.openstack.gates import (
+    ASKED,
+    COMPLETED,
+    COMPLETING,
+    COMPUTE,
+    GIVING,
+    LOCATED,
+    SWITCHED,
+    SWITCHING,
+    VOLUME,
+    Gates,
+)
 from tests.openstack.stand import Stand
 
 pytestmark = pytest.mark.timeout(3600)
@@ -54,14 +65,22 @@ class Guest:
         volumes = self.cloud.volumes.volumes(all_projects=True)
         return [each for each in volumes if each.migration_status == f"target:{self.disk.id}"]
 
+    def known(self) -> str:
+        """The attachment that Nova knows."""
+        attached = self.cloud.servers.volume_attachments(self.server.id)
+        (found,) = [each.attachment_id for each in attached if each.volume_id == self.disk.id]
+        return found
+
+    def given(self) -> list[str]:
+        """The attachments that Cinder knows."""
+        return [each.id for each in self.cloud.volumes.attachments(volume_id=self.disk.id)]
+
     def check_file(self, file: str, image_format: str) -> None:
         """The guest uses this file and nothing else, and Cinder and Nova have the same attachment."""
         found = self.cloud.disk(self.server, self.disk)
         assert (found["file"], found["format"]) == (file, image_format)
         assert self.cloud.chain_of(self.disk) == [file]
-        known = [each.id for each in self.cloud.volumes.attachments(volume_id=self.disk.id)]
-        attached = self.cloud.servers.volume_attachments(self.server.id)
-        assert known == [each.attachment_id for each in attached if each.volume_id == self.disk.id]
+        assert self.given() == [self.known()]
 
     def check_boot(self, written: int) -> None:
         """The guest boots, and finds what it wrote."""
@@ -84,13 +103,20 @@ class Guest:
         self.reboot()
         self.check_file(file, image_format)
 
-    def check_start(self, file: str, image_format: str) -> None:
-        """It finds its disk again after a stop and a start."""
+    def stop(self) -> int:
+        """Stop the server; what it had written for sure."""
         written = self.counter()
         self.cloud.servers.stop_server(self.server.id)
         self.cloud.server(self.server, "SHUTOFF")
+        return written
+
+    def start(self, written: int) -> None:
         self.cloud.servers.start_server(self.server.id)
         self.check_boot(written)
+
+    def check_start(self, file: str, image_format: str) -> None:
+        """It finds its disk again after a stop and a start."""
+        self.start(self.stop())
         self.check_file(file, image_format)
 
     def check_detach(self) -> None:
@@ -192,11 +218,11 @@ def run(cloud: Cloud, *command: object) -> str:
     return done.stdout
 
 
-def heal(cloud: Cloud, volume) -> list[str]:
+def heal(cloud: Cloud, volume, *words: str) -> list[str]:
     """`cinder reset-state --state error`, then `lustack volume heal`; what is left to be deleted."""
     cloud.volumes.reset_volume_status(volume, status="error")
     site = cloud.stand.site
-    command = [PROGRAMS / "lustack", "volume", "heal", volume.id, "--config-file", site.etc / "cinder.conf"]
+    command = [PROGRAMS / "lustack", "volume", "heal", volume.id, "--config-file", site.etc / "cinder.conf", *words]
     return [line.split()[-1] for line in run(cloud, *command).splitlines() if "cinder delete" in line]
 
 
@@ -217,14 +243,20 @@ def test_a_retype_is_finished_when_cinder_volume_died_while_nova_copied(cloud: C
     guest.check_detach()
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_retype_is_healed_when_cinder_volume_died_while_it_swapped(
-    cloud: Cloud, guest: Guest, gates: Gates, number: int
-):
+def hold_retype(guest: Guest, gates: Gates):
+    """Retype a disk, and hold Nova while it copies; the copy."""
     gates.hold_at(ASKED)
     guest.retype()
     gates.wait_at(ASKED)
     (copy,) = guest.find_copies()
+    return copy
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_retype_is_healed_when_cinder_volume_died_while_it_swapped(
+    cloud: Cloud, guest: Guest, gates: Gates, number: int
+):
+    copy = hold_retype(guest, gates)
     gates.kill_at(LOCATED, number)
     gates.release(ASKED)
     gates.wait_for_death(VOLUME)
@@ -286,6 +318,149 @@ def test_a_root_disk_is_healed_when_nova_compute_died_with_the_guest_switched(
     cloud.volume(rooted.disk)
     rooted.check_whole(written)
     cloud.delete_volumes(rooted.disk)
+
+
+def is_gone(cloud: Cloud, volume_id: str) -> bool:
+    return volume_id not in [each.id for each in cloud.volumes.volumes(all_projects=True)]
+
+
+def complete_without_nova(cloud: Cloud, guest: Guest, gates: Gates) -> str:
+    """Kill nova-compute while Cinder completes a retype, which Cinder goes on with; the name of the copy's file."""
+    copy = hold_retype(guest, gates)
+    gates.hold_at(LOCATED)
+    gates.release(ASKED)
+    gates.wait_at(LOCATED)
+    gates.kill(COMPUTE)
+    gates.release(LOCATED)
+    wait_for(lambda: is_gone(cloud, copy.id), "the copy is deleted")
+    wait_for(guest.given, "the volume has the attachment of its copy")
+    found = cloud.volumes.get_volume(guest.disk.id)
+    assert (found.status, found.migration_status) == ("in-use", "success")
+    gates.restart(COMPUTE)
+    assert guest.given() != [guest.known()]
+    return f"volume-{copy.id}"
+
+
+def test_nova_gets_its_attachment_back_when_cinder_has_completed_a_retype_without_it(
+    cloud: Cloud, guest: Guest, gates: Gates
+):
+    file = complete_without_nova(cloud, guest, gates)
+    assert heal(cloud, guest.disk, "--attachment", guest.known()) == []
+    guest.check_file(file, "qcow2")
+    guest.check_detach()  # with Nova's record of before
+    cloud.attach(guest.server, guest.disk)
+    guest.held()
+    guest.check_use(file, "qcow2")
+
+
+def test_a_root_disk_is_found_again_when_cinder_has_completed_its_retype_without_nova(
+    cloud: Cloud, rooted: Guest, gates: Gates
+):
+    file = complete_without_nova(cloud, rooted, gates)
+    assert heal(cloud, rooted.disk, "--attachment", rooted.known()) == []
+    rooted.check_reboot(file, "qcow2")
+    rooted.check_start(file, "qcow2")
+    written = rooted.counter()
+    cloud.delete_servers(rooted.server)
+    cloud.volume(rooted.disk)
+    rooted.check_whole(written)
+    cloud.delete_volumes(rooted.disk)
+
+
+def test_an_attachment_that_cinder_deleted_with_the_copy_comes_back(cloud: Cloud, guest: Guest, gates: Gates):
+    copy = hold_retype(guest, gates)
+    gates.hold_at(GIVING)
+    gates.release(ASKED)
+    gates.wait_at(GIVING)
+    wait_for(lambda: is_gone(cloud, copy.id), "the copy is deleted")
+    gates.kill(VOLUME)
+    gates.kill(COMPUTE)  # it waits for an answer
+    gates.release(GIVING)
+    gates.restart(VOLUME)
+    gates.restart(COMPUTE)
+    assert guest.given() == []
+    assert heal(cloud, guest.disk) == []
+    guest.check_file(f"volume-{copy.id}", "qcow2")
+    guest.check_reboot(f"volume-{copy.id}", "qcow2")
+    guest.check_start(f"volume-{copy.id}", "qcow2")
+    guest.check_detach()
+
+
+def test_an_attachment_comes_back_when_cinder_volume_died_before_it_deleted_the_copy(
+    cloud: Cloud, guest: Guest, gates: Gates
+):
+    gates.kill_at(COMPLETED)
+    guest.retype()
+    gates.wait_for_death(VOLUME)
+    gates.kill(COMPUTE)  # it waits for an answer
+    gates.restart(VOLUME)
+    gates.restart(COMPUTE)
+    assert heal(cloud, guest.disk, "--attachment", guest.known()) == []
+    (copy,) = [each for each in cloud.volumes.volumes(all_projects=True) if each.migration_status == "deleting"]
+    cloud.volumes.reset_volume_status(copy, status="error", migration_status="none")
+    cloud.delete_volumes(copy)
+    guest.check_use(f"volume-{copy.id}", "qcow2")
+
+
+def die_before_completing(guest: Guest, gates: Gates):
+    """Kill both where Nova has deleted the attachment that it knows, and Cinder has not begun to complete; the copy."""
+    gates.kill_at(COMPLETING)
+    guest.retype()
+    gates.wait_for_death(VOLUME)
+    gates.kill(COMPUTE)  # it waits for an answer
+    gates.restart(VOLUME)
+    gates.restart(COMPUTE)
+    (copy,) = guest.find_copies()
+    return copy
+
+
+def test_a_server_that_was_stopped_when_nova_had_deleted_its_attachment_goes_on_with_the_copy(
+    cloud: Cloud, guest: Guest, gates: Gates
+):
+    copy = die_before_completing(guest, gates)
+    written = guest.stop()
+    with pytest.raises(AssertionError, match="say with --attachment which Nova has"):
+        heal(cloud, guest.disk)
+    assert heal(cloud, guest.disk, "--attachment", guest.known()) == [copy.id]
+    cloud.delete_volumes(copy)
+    guest.start(written)
+    guest.check_file(f"volume-{copy.id}", "qcow2")
+    guest.check_use(f"volume-{copy.id}", "qcow2")
+
+
+def lose_disk(cloud: Cloud, guest: Guest) -> int:
+    """Reboot a server whose attachment Cinder has no more, so that Nova takes the disk away; what was written."""
+    written = guest.counter()
+    cloud.servers.reboot_server(guest.server.id, "HARD")
+    guest.console.wait_for_boot()
+    cloud.server(guest.server)
+    known = [each.volume_id for each in cloud.servers.volume_attachments(guest.server.id)]
+    assert guest.disk.id not in known
+    return written
+
+
+def test_what_a_guest_wrote_is_kept_when_a_reboot_took_its_disk_away_before_it_was_healed(
+    cloud: Cloud, guest: Guest, gates: Gates
+):
+    copy = die_before_completing(guest, gates)
+    written = lose_disk(cloud, guest)
+    assert heal(cloud, guest.disk) == [copy.id]
+    cloud.delete_volumes(copy)
+    guest.check_whole(written)
+    cloud.attach(guest.server, guest.disk)
+    assert guest.held() >= written
+    guest.check_use(f"volume-{copy.id}", "qcow2")
+
+
+def test_what_a_guest_wrote_is_kept_when_a_reboot_took_its_disk_away_that_cinder_has_completed(
+    cloud: Cloud, guest: Guest, gates: Gates
+):
+    file = complete_without_nova(cloud, guest, gates)
+    written = lose_disk(cloud, guest)
+    guest.check_whole(written)
+    cloud.attach(guest.server, guest.disk)
+    assert guest.held() >= written
+    guest.check_use(file, "qcow2")
 
 
 def delete_again(cloud: Cloud, snapshot) -> None:
