@@ -31,6 +31,29 @@ def test_a_volume_is_made_extended_and_deleted_without_left_overs(cinder: Cinder
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_of_a_copy_for_which_there_is_no_room(cinder: Cinder, kind: str):
+    source = cinder.create(1, kind)
+    cinder.write(source, 0x41, 0, 256)
+    share = cinder.share_of(source)
+    before = set(share.iterdir())
+    ballast = share.parent / "ballast"
+    try:
+        with ballast.open("wb") as file:
+            found = os.fstatvfs(file.fileno())
+            os.posix_fallocate(file.fileno(), 0, found.f_bfree * found.f_frsize - (64 << 20))
+        copy = cinder.api.volumes.create(1, volume_type=kind, source_volid=source.id)
+        cinder.volume(copy, "error")
+        # Cinder has it made anew several times, and it has no host in the end.
+        assert set(share.iterdir()) == before
+    finally:
+        ballast.unlink()
+    cinder.holds(source, (0x41, 0))
+    cinder.gone(source)
+    cinder.api.volumes.delete(copy)
+    wait_for(lambda: not cinder.exists(copy), "the copy is gone")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_snapshots_make_a_chain_that_reads_right_until_the_last_is_gone(cinder: Cinder, kind: str):
     volume = cinder.create(1, kind)
     cinder.write(volume, 0x41, 0)
