@@ -77,6 +77,21 @@ def is_swapped(volume: Row, copy: Row) -> bool:
     return volume.host_pool != copy.host_pool or copy.pool not in {"", copy.host_pool}
 
 
+def say_deletion(copy_id: str, *, has_newer: bool) -> str:
+    """What is left to do with a copy.
+
+    Args:
+        copy_id: of the copy.
+        has_newer: a guest had written to it, and was then started again on the other file.
+    """
+    if has_newer:
+        return (
+            "its copy holds what a guest wrote before it was started again on the file of before; when nobody needs "
+            f"that: cinder delete {copy_id}"
+        )
+    return f"its copy is to be deleted: cinder delete {copy_id}"
+
+
 def choose_formats(mine: Formats, others: Formats, here: Place, there: Place) -> Formats | None:
     """The formats of a volume's files.
 

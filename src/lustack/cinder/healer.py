@@ -178,6 +178,8 @@ class Healing:
         Returns:
             What is left to do, in sentences.
         """
+        # Nova had completed its attachment, see attachments.was_switched.
+        has_newer = self.copy.status == "in-use" and not plan.is_over
         self.volume.update(plan.changes)
         _set_formats(self.volume, plan.formats)
         self.copy.update({**plan.changes_of_copy, "status": "error", "attach_status": "detached"})
@@ -185,7 +187,7 @@ class Healing:
         _set_formats(self.copy, plan.formats_of_copy)
         self.copy.save()
         left = self._join_attachments(asking, has_switched=plan.is_over)
-        return [*left, f"its copy is to be deleted: cinder delete {self.copy.id}"]
+        return [*left, halfway.say_deletion(self.copy.id, has_newer=has_newer)]
 
     @property
     def _is_used(self) -> bool:

@@ -124,7 +124,7 @@ def test_healing_a_volume_in_use_that_is_cut_off_is_asked_for_again(
 def test_a_guest_that_nova_has_not_moved_keeps_its_file_and_what_nova_knows(stage: Bench):
     moving = Moving(stage)
     with opened_by_a_guest(moving.path(moving.volume)):
-        moving.heal()
+        assert moving.heal() == [f"its copy is to be deleted: cinder delete {moving.copy.id}"]
     assert moving.look() == ("in-use", [(moving.known.id, moving.volume.name)], 0)
     moving.check()
 
@@ -314,7 +314,9 @@ def test_a_guest_that_was_started_again_on_its_file_of_before_stays_there(stage:
     if completed is not None:
         assert cutter.cut(lambda: moving.complete("in-use"), completed)
     with opened_by_a_guest(moving.path(moving.volume)):
-        moving.heal()
+        (left,) = moving.heal()
+    assert left.startswith("its copy holds what a guest wrote before it was started again on the file of before")
+    assert left.endswith(f": cinder delete {moving.copy.id}")
     assert moving.look() == ("in-use", [(moving.known.id, moving.volume.name)], 0)
     moving.check()
 
