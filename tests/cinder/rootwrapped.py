@@ -5,6 +5,8 @@ What stands for sudo hands its arguments and its streams over a socket to this p
 but cinder-rootwrap, with Cinder's own filters and ours, and the helper of privsep.
 
 Rule 1: a service may read everything, since its interpreter may lie below /root; it may write only what is its own.
+    The programs that it runs on files of volumes may not read more either.
+Rule 2: these programs, and what stands for sudo, are found by these services only, in a directory of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,11 +32,17 @@ ALLOWED = ("cinder-rootwrap", "privsep-helper")
 
 SUDO = """#!{python} -IS
 import json, os, socket, sys
+with open("{root}/became-root.log", "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\\n")
 client = socket.socket(socket.AF_UNIX)
 client.connect("{root}/become")
 socket.send_fds(client, [json.dumps([os.getcwd(), *sys.argv[1:]]).encode()], [0, 1, 2])
 sys.exit(int(client.recv(16) or b"1"))
 """
+
+# What a service runs on files of volumes.
+TOUCHING = ("chmod", "cp", "dd", "fallocate", "find", "mv", "qemu-img", "qemu-storage-daemon", "rm", "stat", "truncate")
+TOUCH = '#!/bin/sh\nexec setpriv --ambient-caps=-all --inh-caps=-all {program} "$@"\n'
 
 ROOTWRAP = """[DEFAULT]
 filters_path = {shipped}/etc/cinder/rootwrap.d,{ours}/etc/cinder/rootwrap.d
@@ -56,11 +65,30 @@ def prepare(stand: Stand) -> None:
     path = stand.etc / "cinder.conf"
     text = path.read_text().replace("[DEFAULT]\n", f"[DEFAULT]\nrootwrap_config = {stand.etc}/rootwrap.conf\n", 1)
     path.write_text(text + CONF.format(etc=stand.etc))
-    write_program(stand.root / "bin" / "sudo", SUDO.format(python=sys.executable, root=stand.root))
+    _write_programs(stand)
     for directory in (stand.state, stand.etc):
         subprocess.run(["chown", "-R", f"{UID}:{UID}", directory], check=True)
     os.chown(stand.root, UID, UID)
     stand.become = BECOME
+
+
+def _write_programs(stand: Stand) -> None:
+    programs = stand.root / "programs"
+    programs.mkdir()
+    write_program(programs / "sudo", SUDO.format(python=sys.executable, root=stand.root))
+    for name in TOUCHING:
+        write_program(programs / name, TOUCH.format(program=shutil.which(name)))
+    stand.environment["PATH"] = f"{programs}:{stand.environment['PATH']}"
+
+
+def list_touched_as_root(stand: Stand) -> list[list[str]]:
+    """Commands that were run as root until now on something in a share, but mounts; the raw view is one."""
+    commands = [json.loads(line) for line in (stand.root / "became-root.log").read_text().splitlines()]
+    shares = (f"{stand.state}/mnt/", f"{stand.state}/backup_mount/")
+    found = [words for words in commands if any(share in word for word in words for share in shares)]
+    assert found, "no share was mounted"
+    # cinder-rootwrap CONFIGURATION PROGRAM ...
+    return [words for words in found if words[2] not in ("mount", "umount", "lustack-rawview")]
 
 
 @contextlib.contextmanager

@@ -181,7 +181,8 @@ class Stand:
         return self.files / "lfs" / name
 
     def log(self, service: str) -> str:
-        return (self.root / f"{service}.log").read_text(errors="replace")
+        path = self.root / f"{service}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def start(self, *services: str) -> None:
         for service in services:
@@ -216,8 +217,7 @@ class Stand:
         """Fail when a service has ended by itself."""
         ended = [name for name, process in self.processes.items() if process.poll() is not None]
         assert not ended, "\n".join(self.log(name)[-3000:] for name in ended)
-        log = self.root / "volume.log"
-        text = log.read_text() if log.exists() else ""
+        text = self.log("volume")
         assert "failed to start" not in text, text[-3000:]
 
     def stop(self, *services: str) -> None:

@@ -34,6 +34,7 @@ class Cloud:
         self.volumes = self.connection.block_storage
         self.servers = self.connection.compute
         wait_for(lambda: len(list(self.volumes.backend_pools())) == len(BACKENDS), "Cinder knows its pools")
+        wait_for(stand.cinder.can_back_up, "the scheduler knows cinder-backup")
         for name in BACKENDS:
             self.make_type(name, volume_backend_name=name)
         self.flavor = self.servers.find_flavor(FLAVOR) or self.servers.create_flavor(

@@ -6,18 +6,14 @@ LUSTACK_TEST_STAND=/var/tmp/lustack-openstack tox -e openstack      uses the one
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests import mounts
-from tests.cinder.stand import wait_for
 from tests.openstack.cloud import Cloud
-from tests.openstack.stand import Stand, attach, find_left_over, list_rules, running
+from tests.openstack.stand import Stand, attach, directory, running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,19 +27,8 @@ def stand() -> Iterator[Stand]:
     if other := os.environ.get("LUSTACK_TEST_STAND"):
         yield attach(Path(other))
         return
-    rules = list_rules()
-    # Not pytest's own place: guests are users without rights, and must reach their disks.
-    root = Path(tempfile.mkdtemp(prefix="lustack-", dir="/var/tmp"))
-    root.chmod(0o755)
-    try:
-        with running(root) as found:
-            yield found
-        with contextlib.suppress(AssertionError):  # said in full below
-            wait_for(lambda: not find_left_over(root), "what was stopped is gone")
-        assert find_left_over(root) == []
-        assert list_rules() == rules
-    finally:
-        shutil.rmtree(root)
+    with directory() as root, running(root) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

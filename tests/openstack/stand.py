@@ -19,7 +19,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,11 +156,31 @@ def attach(root: Path) -> Stand:
 
 
 @contextlib.contextmanager
-def running(root: Path) -> Iterator[Stand]:
+def directory() -> Iterator[Path]:
+    """A place for one stand, of which nothing may be left in the end.
+
+    Not pytest's own: guests are users without rights, and must reach their disks.
+    """
+    rules = list_rules()
+    root = Path(tempfile.mkdtemp(prefix="lustack-", dir="/var/tmp"))
+    root.chmod(0o755)
+    try:
+        yield root
+        with contextlib.suppress(AssertionError):  # said in full below
+            wait_for(lambda: not find_left_over(root), "what was stopped is gone")
+        assert find_left_over(root) == []
+        assert list_rules() == rules
+    finally:
+        shutil.rmtree(root)
+
+
+@contextlib.contextmanager
+def running(root: Path, *, prepare: Callable[[volumes.Stand], None] = lambda stand: None) -> Iterator[Stand]:
     """Run an OpenStack.
 
     Args:
         root: an existing, empty directory that every user of the machine can reach: guests have no rights.
+        prepare: called before Cinder's services start.
     """
     with contextlib.ExitStack() as stack:
         image = guest.image()
@@ -177,6 +198,7 @@ def running(root: Path) -> Iterator[Stand]:
         stack.enter_context(network.running(ports["neutron"]))
         _write_settings(stand)
         _write_cinder(stand)
+        prepare(stand.cinder)
         stack.callback(volumes.unmount_all, root)
         hypervisor.share(settings.mounts(site))
         hypervisor.start(crew, root / "libvirt", site.accelerator)
