@@ -38,9 +38,9 @@ def cinder(running: stand.Stand) -> api.Cinder:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def killer(cinder: api.Cinder) -> Iterator[Killer]:
-    """Kills services at exact steps; in the end it counts no more."""
+    """Kills services at exact steps; one for a stand, whose services it changes."""
     killer = Killer(cinder.stand)
     yield killer
     killer.count()
