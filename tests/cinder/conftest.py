@@ -39,8 +39,13 @@ def cinder(running: stand.Stand) -> api.Cinder:
 
 
 @pytest.fixture(scope="session")
-def killer(cinder: api.Cinder) -> Iterator[Killer]:
-    """Kills services at exact steps; one for a stand, whose services it changes."""
-    killer = Killer(cinder.stand)
-    yield killer
-    killer.count()
+def only_killer(cinder: api.Cinder) -> Killer:
+    """One for a stand, whose services it changes."""
+    return Killer(cinder.stand)
+
+
+@pytest.fixture(scope="module")
+def killer(only_killer: Killer) -> Iterator[Killer]:
+    """Kills services at exact steps; in the end it counts no more."""
+    yield only_killer
+    only_killer.count()
