@@ -44,6 +44,10 @@ sys.exit(int(client.recv(16) or b"1"))
 TOUCHING = ("chmod", "cp", "dd", "fallocate", "find", "mv", "qemu-img", "qemu-storage-daemon", "rm", "stat", "truncate")
 TOUCH = '#!/bin/sh\nexec setpriv --ambient-caps=-all --inh-caps=-all {program} "$@"\n'
 
+VIEW = "qemu-storage-daemon"
+SAYING_WHO = '#!/bin/sh\nid -u >> {root}/viewers.log\nexec {program} "$@"\n'
+FUSE = Path("/dev/fuse")
+
 ROOTWRAP = """[DEFAULT]
 filters_path = {shipped}/etc/cinder/rootwrap.d,{ours}/etc/cinder/rootwrap.d
 exec_dirs = {root}/bin,{shipped}/bin,/usr/sbin,/usr/bin,/sbin,/bin
@@ -78,17 +82,26 @@ def _write_programs(stand: Stand) -> None:
     write_program(programs / "sudo", SUDO.format(python=sys.executable, root=stand.root))
     for name in TOUCHING:
         write_program(programs / name, TOUCH.format(program=shutil.which(name)))
+    write_program(stand.root / "bin" / VIEW, SAYING_WHO.format(root=stand.root, program=shutil.which(VIEW)))
     stand.environment["PATH"] = f"{programs}:{stand.environment['PATH']}"
 
 
 def list_touched_as_root(stand: Stand) -> list[list[str]]:
-    """Commands that were run as root until now on something in a share, but mounts; the raw view is one."""
+    """Commands that were run as root until now on something in a share, but mounts; the raw view is one.
+
+    What shows it is another user's program.
+    """
     commands = [json.loads(line) for line in (stand.root / "became-root.log").read_text().splitlines()]
     shares = (f"{stand.state}/mnt/", f"{stand.state}/backup_mount/")
     found = [words for words in commands if any(share in word for word in words for share in shares)]
     assert found, "no share was mounted"
     # cinder-rootwrap CONFIGURATION PROGRAM ...
     return [words for words in found if words[2] not in ("mount", "umount", "lustack-rawview")]
+
+
+def find_viewers(stand: Stand) -> set[int]:
+    """The users as whom qcow2 volumes were opened to be shown as raw bytes."""
+    return {int(line) for line in (stand.root / "viewers.log").read_text().split()}
 
 
 @contextlib.contextmanager
@@ -106,6 +119,7 @@ def root_for(root: Path) -> Iterator[None]:
     Args:
         root: directory of the stand.
     """
+    mode = FUSE.stat().st_mode
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / "become"))
         os.chmod(root / "become", 0o777)
@@ -115,9 +129,11 @@ def root_for(root: Path) -> Iterator[None]:
         process = subprocess.Popen(
             command, cwd=Path(__file__).parents[2], env=_find_environment(root), pass_fds=[server.fileno()]
         )
+    FUSE.chmod(0o666)  # as udev makes it
     try:
         yield
     finally:
+        FUSE.chmod(mode)
         process.kill()
         process.wait()
         # A service may have asked for a mount in its last moment.

@@ -76,4 +76,5 @@ def test_a_disk_that_guests_have_used_stays_cinder_s(cloud: Cloud, kind: str):
     cloud.delete_everything()
     assert cloud.left_over() == []
     assert rootwrapped.list_touched_as_root(cloud.stand.cinder) == []
+    assert kind == "raw" or rootwrapped.find_viewers(cloud.stand.cinder) == {rootwrapped.UID}
     assert "Unauthorized command" not in cloud.stand.cinder.log("volume") + cloud.stand.cinder.log("backup")

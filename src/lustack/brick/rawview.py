@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shows a qcow2 chain as a file of raw bytes, for reading and writing.
 
-    service  --pipe-->  lustack-rawview (root)  -->  qemu-storage-daemon (root) with a FUSE export
+    service  --pipe-->  lustack-rawview (root)  -->  qemu-storage-daemon (the service's user) with a FUSE export
     /tmp/lustack-raw-XXXX/disk is the file; whoever reads it reads what the guest would.
 
 Rule 1: nothing outlives the service. The pipe closes when the service ends, however it ends; then `lustack-rawview`
     stops the daemon, which flushes, unlocks the image and unmounts. An orphan would keep the lock of the volume. When
     `lustack-rawview` itself is killed, the kernel stops the daemon.
 Rule 2: the format is said, never guessed: the image is qcow2 here, and its header names its backing files.
-Rule 3: standard library only, since `lustack-rawview` is also a program.
+Rule 3: files of volumes are opened as the user who asks, with the right to mount and no other: a file system that
+    squashes root lets nobody else. What he may not open is opened as root.
+Rule 4: standard library only, since `lustack-rawview` is also a program.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import contextlib
 import json
 import math
 import os
+import pwd
 import select
 import shlex
 import shutil
@@ -152,20 +155,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A signal for the whole group of the service must not end this before the image is flushed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    owner = os.stat(path)
-    command = [*_WITH_PARENT, *render_command(image, path)]
-    daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    _wait_until(lambda: daemon.poll() is not None or _is_mounted(path), OPEN_LIMIT_S)
-    if daemon.poll() is None and owner.st_uid != os.geteuid():
-        os.chown(path, owner.st_uid, owner.st_gid)  # root shows it to the service
+    daemon = _start_daemon(image, path)
     _wait_until(lambda: daemon.poll() is not None or _has_input_ended(), math.inf)
     if daemon.poll() is None:
         daemon.terminate()
         code = 0 if daemon.wait() in {0, -signal.SIGTERM} else 1
     else:
         code = daemon.returncode or 1
+    if _is_mounted(path):
+        # It was killed; or it is another user's, who needs fusermount3 to unmount, and that need not be there.
+        subprocess.run(["umount", path], check=False)
     _remove_place(path)  # the service may be gone
     return code
+
+
+def _start_daemon(image: str, path: str) -> subprocess.Popen[bytes]:
+    """Start what shows an image at a file, as who owns the file if he may open the image.
+
+    Returns:
+        It; it has ended if the image cannot be shown.
+    """
+    owner = os.stat(path)
+    if owner.st_uid == os.geteuid():
+        return _run_daemon([], image, path)
+    daemon = _run_daemon(render_identity(owner.st_uid, owner.st_gid), image, path)
+    if daemon.poll() is None:
+        return daemon
+    daemon = _run_daemon([], image, path)
+    if daemon.poll() is None:
+        os.chown(path, owner.st_uid, owner.st_gid)  # root shows it to the service
+    return daemon
+
+
+def _run_daemon(become: list[str], image: str, path: str) -> subprocess.Popen[bytes]:
+    """Start it and wait until it shows the image, or has ended."""
+    command = [*become, *_WITH_PARENT, *render_command(image, path)]
+    daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    _wait_until(lambda: daemon.poll() is not None or _is_mounted(path), OPEN_LIMIT_S)
+    return daemon
+
+
+def render_identity(uid: int, gid: int) -> list[str]:
+    """The beginning of a command that is run as another user with all his groups, who may mount.
+
+    Source: setpriv(1); capabilities(7).
+    """
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        groups = [gid]
+    identity = [f"--reuid={uid}", f"--regid={gid}", f"--groups={','.join(map(str, groups))}"]
+    return ["setpriv", *identity, "--inh-caps=+sys_admin", "--ambient-caps=+sys_admin"]
 
 
 def render_command(image: str, path: str) -> list[str]:

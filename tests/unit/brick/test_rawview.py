@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,77 @@ def test_a_view_belongs_to_who_asked_for_it(tmp_path: Path):
         wait_for(lambda: path.stat().st_size == 64 << 20 and path.stat().st_uid == 65534)
         keeper.stdin.close()
         assert keeper.wait() == 0
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that every user may use, where /dev/fuse is as udev makes it."""
+    fuse = Path("/dev/fuse")
+    mode = fuse.stat().st_mode
+    with tempfile.TemporaryDirectory(prefix="lustack-") as directory:
+        Path(directory).chmod(0o777)
+        fuse.chmod(0o666)
+        try:
+            yield Path(directory)
+        finally:
+            fuse.chmod(mode)
+
+
+@needs_root
+@pytest.mark.parametrize("ending", ["asked", "killed"])
+def test_files_are_opened_as_who_asked_where_root_may_do_nothing(reachable: Path, ending: str):
+    bottom = make(reachable / "bottom")
+    image, path = make(reachable / "image", "-b", bottom, "-F", "qcow2"), reachable / "disk"
+    path.touch()
+    for each in (path, bottom, image):
+        os.chown(each, 65534, 65534)
+        os.chmod(each, 0o600)
+    # A file system that squashes root does as if root had no rights of its own.
+    squashed = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    assert subprocess.run([*squashed, "head", "-c1", image], check=False, capture_output=True).returncode != 0
+    command = [*squashed, sys.executable, "-m", "lustack.brick.rawview", image, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as keeper:
+        wait_for(lambda: rawview._is_mounted(str(path)))
+        wait_for(lambda: path.stat().st_size == 64 << 20 and path.stat().st_uid == 65534)
+        with path.open("r+b") as file:
+            file.seek(1 << 20)
+            file.write(b"C" * 65536)
+        if ending == "killed":
+            keeper.kill()
+        keeper.stdin.close()
+        assert keeper.wait() == (0 if ending == "asked" else -signal.SIGKILL)
+    wait_for(lambda: not rawview._is_mounted(str(path)))
+    wait_for(lambda: can_write(image))
+    assert "failed" not in io(image, "read -P 67 1M 64k")
+
+
+@needs_root
+def test_what_neither_user_nor_root_can_show_is_said(reachable: Path):
+    image, path = reachable / "image", reachable / "disk"
+    image.write_text("no qcow2")
+    path.touch()
+    for each in (path, image):
+        os.chown(each, 65534, 65534)
+    done = run_main(str(image), str(path))
+    assert done.returncode == 1
+    assert done.stderr.count("not in qcow2 format") == 2
+
+
+@needs_root
+def test_no_mount_is_left_of_a_daemon_that_is_killed(tmp_path: Path):
+    view = rawview.open_view(make(tmp_path / "image"))
+    keeper = view._keeper.pid
+    [daemon] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    os.kill(int(daemon), signal.SIGKILL)
+    wait_for(view.has_ended)
+    assert not rawview._is_mounted(view.path)
+    with pytest.raises(RawViewError, match="exit code"):
+        view.close()
+
+
+def test_a_user_that_has_no_name_has_his_group_alone():
+    words = rawview.render_identity(4_000_000_000, 4_000_000_001)
+    assert "--groups=4000000001" in words
 
 
 def test_what_is_no_image_is_not_shown_and_the_reason_is_said(tmp_path: Path):
