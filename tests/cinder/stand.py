@@ -239,16 +239,19 @@ def _signal(process: subprocess.Popen, number: int) -> None:
         os.killpg(process.pid, number)
 
 
+PAUSE_S = 0.1
+
+
 def wait_for(is_done, what: str, limit_s: float = LIMIT_S):
     """Wait until something comes true; what it returned.
 
-    It is asked every 0.1 s, and less often what takes long: to ask Cinder costs as much as what is waited for.
+    It is asked every `PAUSE_S`, and less often what takes long: to ask Cinder costs as much as what is waited for.
     """
     begin_s = time.monotonic()
     while not (found := is_done()):
         waited_s = time.monotonic() - begin_s
         assert waited_s < limit_s, f"not within {limit_s:g} s: {what}"
-        time.sleep(min(max(0.1, waited_s / 50), 1.0))
+        time.sleep(min(max(PAUSE_S, waited_s / 50), 1.0))
     return found
 
 
