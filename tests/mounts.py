@@ -17,6 +17,16 @@ def needs_root(what: str = "mounting a file system") -> None:
         pytest.skip(f"{what} needs root")
 
 
+def open_fuse() -> None:
+    """Let every user mount by FUSE, as udev does and containers often do not.
+
+    It stays: tests run side by side, and another one may need it still.
+    """
+    fuse = Path("/dev/fuse")
+    if fuse.stat().st_mode & 0o666 != 0o666:
+        fuse.chmod(0o666)
+
+
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Mount at a new directory, or at a new file if the name has a suffix; unmounted after the test."""

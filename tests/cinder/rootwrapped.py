@@ -23,6 +23,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import mounts
 from tests.cinder.stand import Stand, unmount_all, write_program
 
 UID = 65534
@@ -46,7 +47,6 @@ TOUCH = '#!/bin/sh\nexec setpriv --ambient-caps=-all --inh-caps=-all {program} "
 
 VIEW = "qemu-storage-daemon"
 SAYING_WHO = '#!/bin/sh\nid -u >> {root}/viewers.log\nexec {program} "$@"\n'
-FUSE = Path("/dev/fuse")
 
 ROOTWRAP = """[DEFAULT]
 filters_path = {shipped}/etc/cinder/rootwrap.d,{ours}/etc/cinder/rootwrap.d
@@ -119,7 +119,7 @@ def root_for(root: Path) -> Iterator[None]:
     Args:
         root: directory of the stand.
     """
-    mode = FUSE.stat().st_mode
+    mounts.open_fuse()
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / "become"))
         os.chmod(root / "become", 0o777)
@@ -129,11 +129,9 @@ def root_for(root: Path) -> Iterator[None]:
         process = subprocess.Popen(
             command, cwd=Path(__file__).parents[2], env=_find_environment(root), pass_fds=[server.fileno()]
         )
-    FUSE.chmod(0o666)  # as udev makes it
     try:
         yield
     finally:
-        FUSE.chmod(mode)
         process.kill()
         process.wait()
         # A service may have asked for a mount in its last moment.

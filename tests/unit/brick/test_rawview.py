@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import mounts
 from tests.waiting import wait_for
 
 from lustack.brick import rawview
@@ -100,16 +101,11 @@ def test_a_view_belongs_to_who_asked_for_it(tmp_path: Path):
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A directory that every user may use, where /dev/fuse is as udev makes it."""
-    fuse = Path("/dev/fuse")
-    mode = fuse.stat().st_mode
+    """A directory that every user may use; /dev/fuse is as udev makes it."""
+    mounts.open_fuse()
     with tempfile.TemporaryDirectory(prefix="lustack-") as directory:
         Path(directory).chmod(0o777)
-        fuse.chmod(0o666)
-        try:
-            yield Path(directory)
-        finally:
-            fuse.chmod(mode)
+        yield Path(directory)
 
 
 @needs_root
