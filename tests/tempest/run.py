@@ -290,7 +290,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="OpenStack's own tests of volumes against our driver.")
     parser.add_argument("--stand", type=Path, help="one that make openstack has started")
     parser.add_argument("--page", type=Path, default=ROOT / "doc" / "tempest.md", help="what to write")
-    parser.add_argument("--keep", type=Path, help="an existing directory for what tempest writes")
+    parser.add_argument("--keep", type=Path, help="a directory for what tempest writes")
     parser.add_argument("--only", default="", help="a part of the suites: a regular expression")
     parser.add_argument("--workers", type=int, default=WORKERS, help="tests at the same time")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; all if none is named")
@@ -302,6 +302,7 @@ def main() -> int:
     commit = find_commit()
     with find_stand(options.stand) as stand, tempfile.TemporaryDirectory() as place:
         work, kept = Path(place) / "tempest", options.keep or Path(place)
+        kept.mkdir(parents=True, exist_ok=True)
         prepare(stand, work)
         for name in options.suites or SUITES:
             (kept / f"{name}.names").write_text(list_tests(name, work))
